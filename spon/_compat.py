@@ -1,0 +1,93 @@
+"""Every difference between DOLFINx 0.9, 0.10 and 0.11, and only that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spon.errors import MissingDependencyError, SponError
+
+__all__ = ["OLDEST_DOLFINX", "create_mesh", "gmsh_cell_permutation", "require_dolfinx"]
+
+OLDEST_DOLFINX = (0, 9)
+
+_INSTALL = (
+    "conda (`conda install -c conda-forge fenics-dolfinx`), the dolfinx/dolfinx docker image, or "
+    "`./dev` in a checkout of spon"
+)
+
+
+def _version() -> tuple[int, int]:
+    import dolfinx
+
+    major, minor = dolfinx.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def require_dolfinx() -> None:
+    """Check that DOLFINx ≥ 0.9 with a real PETSc is there.
+
+    Raises:
+        MissingDependencyError: DOLFINx, petsc4py or mpi4py is missing or too old.
+        SponError: PETSc was built for complex scalars.
+    """
+    try:
+        import dolfinx
+        import mpi4py  # noqa: F401
+        from petsc4py import PETSc
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"spon.fem needs DOLFINx >= 0.9 with petsc4py and mpi4py ({error}); get it with {_INSTALL}"
+        ) from error
+    if _version() < OLDEST_DOLFINX:
+        raise MissingDependencyError(
+            f"spon.fem needs DOLFINx >= 0.9; found {dolfinx.__version__}; get it with {_INSTALL}"
+        )
+    check_scalar(PETSc.ScalarType)
+
+
+def check_scalar(scalar: type) -> None:
+    """Refuse a PETSc whose scalars are not float64.
+
+    Args:
+        scalar: numpy type of a PETSc scalar.
+
+    Raises:
+        SponError: `scalar` is not float64.
+    """
+    name = getattr(scalar, "__name__", str(scalar))
+    if name != "float64":
+        raise SponError(
+            f"spon needs PETSc with real double scalars (float64); this PETSc has {name}: choose the "
+            "real build (conda: petsc=*=real*; docker: source dolfinx-real-mode; Debian: "
+            "PETSC_DIR=/usr/lib/petscdir/petsc-real)"
+        )
+
+
+def create_mesh(comm: Any, cells: Any, points: Any, element: Any) -> Any:
+    """Create a DOLFINx mesh; 0.10 swapped the order of points and element.
+
+    Args:
+        comm: communicator.
+        cells: (cells, nodes) int64, on this rank.
+        points: (points, gdim) float64, on this rank.
+        element: coordinate element.
+    """
+    from dolfinx import mesh
+
+    if _version() < (0, 10):
+        return mesh.create_mesh(comm, cells, points, element)
+    return mesh.create_mesh(comm, cells, element, points)
+
+
+def gmsh_cell_permutation(cell_type: Any, nodes: int) -> Any:
+    """Return p such that `gmsh_cells[:, p]` are in DOLFINx's order; 0.10 renamed the module.
+
+    Args:
+        cell_type: `dolfinx.mesh.CellType`.
+        nodes: nodes in a cell.
+    """
+    if _version() < (0, 10):
+        from dolfinx.io.gmshio import cell_perm_array
+    else:
+        from dolfinx.io.gmsh import cell_perm_array
+    return cell_perm_array(cell_type, nodes)

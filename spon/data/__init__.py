@@ -1,0 +1,1 @@
+"""Random fields, data sets and their generation."""

@@ -1,0 +1,110 @@
+"""Live DOLFINx meshes whose boundaries are found by physical name."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import basix.ufl
+import numpy as np
+import numpy.typing as npt
+import ufl
+from dolfinx import graph, io, mesh
+from mpi4py import MPI
+
+from spon import _compat
+from spon.errors import SponError, agree
+from spon.fem.arrays import MeshArrays
+from spon.fem.readers import read_arrays
+
+__all__ = ["TaggedMesh", "read_mesh"]
+
+
+class TaggedMesh:
+    """A distributed DOLFINx mesh with cell and facet tags by physical name.
+
+    Args:
+        arrays: the whole mesh, the same on every rank.
+        comm: communicator that the mesh is distributed over.
+
+    Attributes:
+        arrays: the input, which defines the canonical numbering.
+        dolfinx: the `dolfinx.mesh.Mesh`.
+        facet_tags: `dolfinx.mesh.MeshTags` of the named facets.
+    """
+
+    def __init__(self, arrays: MeshArrays, comm: MPI.Comm = MPI.COMM_WORLD) -> None:
+        self.arrays = arrays
+        element = basix.ufl.element("Lagrange", arrays.cell_type, 1, shape=(arrays.gdim,))
+        first = comm.rank == 0
+        cells = arrays.cells if first else arrays.cells[:0]
+        points = arrays.points if first else arrays.points[:0]
+        self.dolfinx = _compat.create_mesh(comm, cells, points, element)
+        self.facet_tags = self._facet_tags(first)
+
+    def _facet_tags(self, first: bool) -> Any:
+        tdim = self.arrays.tdim
+        facets = self.arrays.facets if first else self.arrays.facets[:0]
+        tags = self.arrays.facet_tags if first else self.arrays.facet_tags[:0]
+        entities, values = io.distribute_entity_data(self.dolfinx, tdim - 1, facets, tags)
+        self.dolfinx.topology.create_connectivity(tdim - 1, tdim)
+        adjacency = graph.adjacencylist(entities)
+        return mesh.meshtags_from_entities(
+            self.dolfinx, tdim - 1, adjacency, values.astype(np.int32, copy=False)
+        )
+
+    @property
+    def comm(self) -> MPI.Comm:
+        """Communicator that the mesh is distributed over."""
+        return self.dolfinx.comm
+
+    def tag(self, boundary: str) -> int:
+        """Return the tag of a named boundary.
+
+        Raises:
+            SponError: there is no such name, or no facet bears it.
+        """
+        names = self.arrays.facet_names
+        if boundary not in names:
+            allowed = ", ".join(f"'{n}'" for n in names) or "none"
+            raise SponError(
+                f"boundary '{boundary}' not found in {self.arrays.source}; it has: {allowed}"
+            )
+        if not (self.arrays.facet_tags == names[boundary]).any():
+            raise SponError(f"boundary '{boundary}' of {self.arrays.source} has no facets")
+        return names[boundary]
+
+    def facets(self, boundary: str) -> npt.NDArray[np.int32]:
+        """Return this rank's facets of a named boundary, local numbers."""
+        found: npt.NDArray[np.int32] = self.facet_tags.find(self.tag(boundary))
+        return found
+
+    @cached_property
+    def _exterior(self) -> Any:
+        return ufl.Measure("ds", domain=self.dolfinx, subdomain_data=self.facet_tags)
+
+    def ds(self, boundary: str) -> Any:
+        """Return the UFL measure of a named exterior boundary."""
+        return self._exterior(self.tag(boundary))
+
+
+def read_mesh(
+    path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, group: MPI.Comm | None = None
+) -> TaggedMesh:
+    """Read a mesh file once and distribute it. Collective over `comm`.
+
+    Args:
+        path: `.msh` (2.2 or 4.1), or `.geo`, which gmsh meshes first.
+        comm: all the ranks that want the mesh; its rank 0 reads.
+        group: the ranks that share one mesh, a part of `comm`. Default: `comm`. With
+            `MPI.COMM_SELF` every rank gets a whole copy, to work on samples of its own.
+
+    Raises:
+        SponError: on all ranks: no such file, unknown format, no physical groups, ….
+    """
+    arrays = None
+    with agree(comm):
+        if comm.rank == 0:
+            arrays = read_arrays(path)
+    return TaggedMesh(comm.bcast(arrays, root=0), comm if group is None else group)

@@ -1,0 +1,1 @@
+"""Operator networks in torch, on CPU or GPU; no DOLFINx here."""

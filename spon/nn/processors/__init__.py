@@ -1,0 +1,1 @@
+"""Processors: maps between nodal features, one class per file."""

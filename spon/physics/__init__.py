@@ -1,0 +1,1 @@
+"""The equations: residuals assembled by DOLFINx (`assembled`), batched kernels in torch (`kernels`)."""

@@ -1,0 +1,1 @@
+"""Training: torch alone, data-parallel over ranks."""
