@@ -41,7 +41,7 @@ class CanonicalOrder:
                 f"element {element.family.name} of degree {element.degree} with block size "
                 f"{space.dofmap.bs}; allowed: scalar Lagrange (P) of degree 1"
             )
-        self.space = space
+        self.mesh, self.space = mesh, space
         index_map = space.dofmap.index_map
         self.owned = int(index_map.size_local)
         local = np.full(self.owned + index_map.num_ghosts, -1, dtype=np.int64)

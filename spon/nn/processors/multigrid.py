@@ -27,8 +27,8 @@ class Multigrid(nn.Module):
     x ← x + W φ(Σ_k T_k x θ_k + b) with fixed sparse T_k and learned channel matrices θ_k, W:
     the identity, the Jacobi-scaled stiffness D⁻¹K, the recovered gradient h ∂/∂x_d, and, if
     `coefficient`, the Jacobi-scaled stiffness D_κ⁻¹K(κ) weighted with the sample's coefficient κ.
-    The coarsest level, if it has at most 4096 nodes, adds the smoothing (K + M/L²)⁻¹M/L², a dense
-    matrix that couples all of its nodes.
+    The coarsest level, if it has at most 1024 nodes, adds the inverse of its own K(κ), so that
+    information crosses the whole domain in one step.
 
     Args:
         discretisation: hierarchy of levels.
@@ -36,7 +36,7 @@ class Multigrid(nn.Module):
         widths: channels on each level, finest first; the last one is repeated for further levels.
         cycles: V-cycles.
         coefficient: use the input as coefficient κ > 0 of the level operators.
-        dtype: of parameters and arithmetic.
+        dtype: of parameters and arithmetic, `torch.float32` or `torch.float64`, or its name.
         seed: of the initial parameters.
 
     Raises:
@@ -50,10 +50,11 @@ class Multigrid(nn.Module):
         widths: Sequence[int] = (16, 24, 32, 48),
         cycles: int = 2,
         coefficient: bool = True,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         if not widths or min(widths) < 1 or cycles < 1:
             raise SponError(
                 f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1"
@@ -63,6 +64,7 @@ class Multigrid(nn.Module):
             "widths": [int(w) for w in widths],
             "cycles": cycles,
             "coefficient": coefficient,
+            "dtype": str(dtype).removeprefix("torch."),
         }
         levels, fixed = discretisation.levels, discretisation.constraint.fixed
         channels = [widths[min(k, len(widths) - 1)] for k in range(len(levels))]

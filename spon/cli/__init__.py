@@ -1,0 +1,1 @@
+"""The `spon` command, one module per verb."""

@@ -1,0 +1,264 @@
+"""`spon demo`: a mesh goes in, a trained and verified operator comes out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spon.errors import SponError, agree
+
+__all__ = ["add_parser"]
+
+
+@dataclass(frozen=True)
+class _Size:
+    refinements: int
+    train: int
+    test: int
+    epochs: int
+    cycles: int
+    dtype: str
+
+
+_FULL = _Size(refinements=2, train=200, test=50, epochs=40, cycles=2, dtype="float32")
+_QUICK = _Size(refinements=1, train=64, test=16, epochs=16, cycles=1, dtype="float64")
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb to the parser of the command."""
+    parser = verbs.add_parser(
+        "demo",
+        help="mesh, data, training, evaluation and files for ParaView in one go",
+        description="Learn the map from a random conductivity to the temperature of a plate with "
+        "three holes, or of your own plane mesh; verify it against finite elements and two baselines.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-o", "--output", metavar="DIR", default="demo", help="folder for the results")
+    add("--quick", action="store_true", help="a small problem in double precision, in seconds")
+    add("--mesh", metavar="FILE", help="your own .msh or .geo of triangles, coarse; default: the plate")
+    add(
+        "--temperature",
+        metavar="NAME=K",
+        nargs="+",
+        type=_named_value,
+        help="prescribed temperatures on named boundaries; default: left=0 right=0 circle=1",
+    )
+    add(
+        "--flux",
+        metavar="NAME=Q",
+        nargs="+",
+        type=_named_value,
+        help="heat flux into the plate on named boundaries; default: slot=1 on the plate",
+    )
+    add("--refinements", metavar="N", type=int, help="uniform refinements; default: 2, quick: 1")
+    add("--epochs", metavar="N", type=int, help=f"default: {_FULL.epochs}, quick: {_QUICK.epochs}")
+    add("--seed", type=int, default=0, help="of the random conductivities")
+    add("--device", default="cpu", help="where to train: cpu, cuda, cuda:1, ...")
+    parser.set_defaults(run=run)
+
+
+def _named_value(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        equals = ""
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: NAME=NUMBER, such as left=0")
+    return name, number
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the demo. Collective over all ranks."""
+    import spon._compat
+
+    spon._compat.require_dolfinx()
+    import numpy as np
+    import torch
+    from mpi4py import MPI
+
+    import spon
+    from spon.baselines import MeanOutput, PodRegression
+    from spon.evaluation import relative_errors, summary
+    from spon.files import output_folder
+    from spon.physics.assembled.floor import fe_floor
+    from spon.plots import plot_predictions
+
+    started = time.perf_counter()
+    comm = MPI.COMM_WORLD
+    torch.set_num_threads(1)  # ranks are the parallelism here; threads would change the last digits
+    size = _QUICK if arguments.quick else _FULL
+    refinements = size.refinements if arguments.refinements is None else arguments.refinements
+    epochs = size.epochs if arguments.epochs is None else arguments.epochs
+    device = _device(arguments.device)
+    folder = Path(arguments.output)
+    with agree(comm):
+        if comm.rank == 0:
+            output_folder(folder)
+
+    def say(text: str) -> None:
+        if comm.rank == 0:
+            print(text, flush=True)
+
+    coarse = spon.read_mesh(arguments.mesh or spon.find_mesh("plate.geo"), comm, MPI.COMM_SELF)
+    hierarchy = spon.Hierarchy.uniform(coarse, refinements)
+    flux = arguments.flux if arguments.flux or arguments.mesh is None else {}
+    problem = spon.load_problem("plate.py").Plate(
+        hierarchy,
+        temperature=dict(arguments.temperature) if arguments.temperature else None,
+        flux=None if flux is None else dict(flux),
+    )
+    nodes = " > ".join(str(len(m.arrays.points)) for m in hierarchy.meshes)
+    say(f"mesh      {coarse.arrays.source}: {nodes} nodes on {len(hierarchy.meshes)} nested levels")
+    say(f"          boundaries: {', '.join(coarse.arrays.facet_names)}")
+
+    clock = time.perf_counter()
+    data = spon.generate(problem, size.train + size.test, arguments.seed, comm)
+    train, test = data.split(size.train, size.test)
+    seconds = {"generation": time.perf_counter() - clock}
+    say(f"data      {size.train} training and {size.test} test samples")
+
+    discretisation = problem.discretisation
+    processor = spon.Multigrid(
+        discretisation, spon.OperatorNetwork.features(2), cycles=size.cycles, dtype=size.dtype
+    )
+    model = spon.OperatorNetwork(discretisation, processor, transform="log").to(device)
+    say(f"model     {type(processor).__name__}, {sum(p.numel() for p in model.parameters())} parameters")
+    settings = spon.Training(epochs=epochs, batch_size=4, learning_rate=6e-3)
+    history = spon.train(model, train, settings, comm)
+    seconds["training"] = history.seconds
+
+    floor = fe_floor(problem, test, comm)
+    baselines = {"mean_output": MeanOutput(train), "pod_regression": PodRegression(train, True)}
+    metrics: dict[str, Any] = spon.evaluate(model, test, baselines)
+    metrics["fe_floor_l2"], metrics["fe_floor_h1"] = summary(floor.best_l2), summary(floor.best_h1)
+    metrics["fe_solve_l2"], metrics["fe_solve_h1"] = summary(floor.solve_l2), summary(floor.solve_h1)
+    seconds["fe_solve"] = statistics.median(test.seconds.tolist())
+    one, many = test.inputs[:1], test.inputs
+    seconds["prediction"] = _median_seconds(lambda: model.predict(one))
+    seconds["prediction_in_batch"] = _median_seconds(lambda: model.predict(many)) / len(many)
+
+    predicted = model.predict(test.inputs)
+    by_error = np.argsort(relative_errors(test, predicted, "l2"))
+    median, worst = int(by_error[(len(test) - 1) // 2]), int(by_error[-1])
+    with agree(comm):
+        if comm.rank == 0:
+            data.save(folder / "data.h5")
+            spon.save_model(folder / "model.pt", model)
+            fields = {
+                test.names[0]: test.inputs[median],
+                f"{test.names[1]}_reference": test.outputs[median],
+                test.names[1]: predicted[median],
+                "error": predicted[median] - test.outputs[median],
+            }
+            spon.write(folder / "u.bp", problem.order, fields)
+            spon.write(folder / "u.xdmf", problem.order, fields)
+            rows = [("median", median), ("worst", worst)]
+            plot_predictions(folder / "plate.png", test, predicted, rows)
+            seconds["total"] = time.perf_counter() - started
+            metrics["seconds"] = seconds
+            metrics["settings"] = asdict(size) | asdict(settings) | {"refinements": refinements}
+            metrics["settings"]["seed"] = arguments.seed
+            metrics["training_loss"] = history.losses
+            metrics["samples"] = {"median": int(test.numbers[median]), "worst": int(test.numbers[worst])}
+            metrics["fingerprint"] = discretisation.fingerprint
+            metrics["versions"] = _versions(comm)
+            _write_json(folder / "metrics.json", metrics)
+            print(_table(metrics))
+            print(_where(folder))
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SponError(f"device '{name}'; allowed: cpu, cuda, cuda:0, ...") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SponError(f"device '{name}', but torch {torch.__version__} sees no CUDA GPU; allowed: cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise SponError(f"device '{name}'; allowed: cpu, cuda, cuda:0, ...")
+    return device
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    call()
+    durations = []
+    for _ in range(5):
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def _versions(comm: Any) -> dict[str, Any]:
+    import dolfinx
+    import numpy
+    import petsc4py
+    import torch
+
+    import spon
+
+    return {
+        "spon": spon.__version__,
+        "dolfinx": dolfinx.__version__,
+        "petsc4py": petsc4py.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "ranks": comm.size,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    from spon.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    lines = ["", f"{'relative error on test samples':<38}{'mean':>10}{'median':>10}{'worst':>10}"]
+
+    def row(label: str, values: dict[str, float], form: str = ".3%") -> None:
+        cells = "".join(f"{values[k]:>10{form}}" for k in ("mean", "median", "max"))
+        lines.append(f"  {label:<36}{cells}")
+
+    for norm, title in (("l2", "L2"), ("h1", "H1")):
+        lines.append(f"{title} norm")
+        row("operator network", metrics[f"relative_{norm}"])
+        row("FE floor (best in this space)", metrics[f"fe_floor_{norm}"])
+        row("FE solution (against refined mesh)", metrics[f"fe_solve_{norm}"])
+        row("baseline: POD + linear regression", metrics["baselines"]["pod_regression"][f"relative_{norm}"])
+        row("baseline: mean of training outputs", metrics["baselines"]["mean_output"][f"relative_{norm}"])
+    lines.append("boundary values")
+    row("operator network, largest |u - u_D|", metrics["boundary_error"], ".1e")
+    s = metrics["seconds"]
+    lines += [
+        "",
+        f"one FE solve {1e3 * s['fe_solve']:.2f} ms; one prediction {1e3 * s['prediction']:.2f} ms, in a "
+        f"batch {1e3 * s['prediction_in_batch']:.2f} ms each",
+        f"seconds: data {s['generation']:.1f}, training {s['training']:.1f}, in all {s['total']:.1f}",
+    ]
+    return "\n".join(lines)
+
+
+def _where(folder: Path) -> str:
+    described = {
+        "metrics.json": "every number above, settings and versions",
+        "data.h5": "data set with its discretisation; read by spon.Dataset.load",
+        "model.pt": "trained model; read by spon.load_model",
+        "u.bp": "median sample for ParaView (VTX)",
+        "u.xdmf": "the same for ParaView and meshio",
+        "plate.png": "median and worst sample",
+    }
+    return "\n" + "\n".join(f"{folder / name!s:<24} {text}" for name, text in described.items())

@@ -1,0 +1,1 @@
+"""Surrogates of representative volume elements. Nothing lives here yet."""

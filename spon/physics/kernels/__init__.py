@@ -1,0 +1,1 @@
+"""Batched residual kernels in torch; no DOLFINx here. Nothing lives here yet."""
