@@ -87,9 +87,7 @@ class _Pod:
     def __init__(self, x: Array, y: Array, weight: Array) -> None:
         self._weight = weight
         self._x_mean, self._y_mean = x.mean(axis=0), y.mean(axis=0)
-        left, self._values, self._modes = np.linalg.svd(
-            (x - self._x_mean) * weight, full_matrices=False
-        )
+        left, self._values, self._modes = np.linalg.svd((x - self._x_mean) * weight, full_matrices=False)
         self._projected = left.T @ (y - self._y_mean)  # in an orthonormal basis the modes decouple
 
     def predict(self, x: Array, rank: int, ridge: float) -> Array:

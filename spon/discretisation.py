@@ -36,6 +36,7 @@ class Level:
         cells: (cells, gdim + 1) int64, simplices.
         mass: (nodes, nodes) L2 Gram matrix ∫ φ_i φ_j.
         stiffness: (nodes, nodes) H1-seminorm Gram matrix ∫ ∇φ_i·∇φ_j.
+        fixed: (nodes,) bool, nodes where the output is prescribed.
         prolongation: (nodes, nodes of the next coarser level), None on the coarsest.
     """
 
@@ -43,6 +44,7 @@ class Level:
     cells: Array
     mass: sp.csr_array
     stiffness: sp.csr_array
+    fixed: Array
     prolongation: sp.csr_array | None
 
     @cached_property
@@ -143,7 +145,7 @@ class Discretisation:
             SponError: no such file, not HDF5, of another format version, or altered.
         """
         with open_hdf5(path) as file:
-            return cls.read(file["discretisation"] if "discretisation" in file else file)
+            return cls.read(file.get("discretisation", file))
 
     def write(self, group: h5py.Group) -> None:
         """Write into an open HDF5 group."""
@@ -156,7 +158,7 @@ class Discretisation:
             group[f"boundaries/{name}"] = facets
         for number, level in enumerate(self.levels):
             inner = group.create_group(f"levels/{number}")
-            inner["points"], inner["cells"] = level.points, level.cells
+            inner["points"], inner["cells"], inner["fixed"] = level.points, level.cells, level.fixed
             _write_csr(inner, "mass", level.mass)
             _write_csr(inner, "stiffness", level.stiffness)
             if level.prolongation is not None:
@@ -173,9 +175,7 @@ class Discretisation:
         if "fingerprint" not in group.attrs:
             raise SponError(f"{where}: holds no discretisation")
         if group.attrs["format"] != FORMAT:
-            raise SponError(
-                f"{where}: discretisation format {group.attrs['format']}; allowed: {FORMAT}"
-            )
+            raise SponError(f"{where}: discretisation format {group.attrs['format']}; allowed: {FORMAT}")
         try:
             levels = tuple(
                 Level(
@@ -183,6 +183,7 @@ class Discretisation:
                     inner["cells"][()],
                     _read_csr(inner, "mass"),
                     _read_csr(inner, "stiffness"),
+                    inner["fixed"][()],
                     _read_csr(inner, "prolongation") if "prolongation" in inner else None,
                 )
                 for inner in (group["levels"][str(i)] for i in range(len(group["levels"])))

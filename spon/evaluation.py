@@ -20,7 +20,8 @@ Array = npt.NDArray[np.float64]
 class Predictor(Protocol):
     """Anything that maps inputs (samples, DoFs) to outputs (samples, DoFs)."""
 
-    def predict(self, inputs: Array) -> Array: ...
+    def predict(self, inputs: Array) -> Array:
+        """Map a batch."""
 
 
 def summary(values: Array) -> dict[str, float]:

@@ -56,8 +56,18 @@ def plot_predictions(
         scale = LogNorm(m.min(), m.max()) if m.min() > 0 else None
         panels = (
             (f"{label} sample: input {m_name}", m, {"cmap": "cividis", "norm": scale}, m_units),
-            (f"reference {u_name} (FE)", u, {"cmap": "inferno", "vmin": low, "vmax": high}, u_units),
-            (f"prediction {u_name}", guess, {"cmap": "inferno", "vmin": low, "vmax": high}, u_units),
+            (
+                f"reference {u_name} (FE)",
+                u,
+                {"cmap": "inferno", "vmin": low, "vmax": high},
+                u_units,
+            ),
+            (
+                f"prediction {u_name}",
+                guess,
+                {"cmap": "inferno", "vmin": low, "vmax": high},
+                u_units,
+            ),
             (
                 f"error, relative L2 {errors[i]:.2%}",
                 guess - u,

@@ -50,7 +50,8 @@ def load_problem(path: str | Path) -> ModuleType:
         raise SponError(f"no such problem file: {path}")
     name = f"spon_problem_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

@@ -43,7 +43,11 @@ def add_parser(verbs: Any) -> None:
     add = parser.add_argument
     add("-o", "--output", metavar="DIR", default="demo", help="folder for the results")
     add("--quick", action="store_true", help="a small problem in double precision, in seconds")
-    add("--mesh", metavar="FILE", help="your own .msh or .geo of triangles, coarse; default: the plate")
+    add(
+        "--mesh",
+        metavar="FILE",
+        help="your own .msh or .geo of triangles, coarse; default: the plate",
+    )
     add(
         "--temperature",
         metavar="NAME=K",
@@ -140,7 +144,10 @@ def run(arguments: argparse.Namespace) -> None:
     baselines = {"mean_output": MeanOutput(train), "pod_regression": PodRegression(train, True)}
     metrics: dict[str, Any] = spon.evaluate(model, test, baselines)
     metrics["fe_floor_l2"], metrics["fe_floor_h1"] = summary(floor.best_l2), summary(floor.best_h1)
-    metrics["fe_solve_l2"], metrics["fe_solve_h1"] = summary(floor.solve_l2), summary(floor.solve_h1)
+    metrics["fe_solve_l2"], metrics["fe_solve_h1"] = (
+        summary(floor.solve_l2),
+        summary(floor.solve_h1),
+    )
     seconds["fe_solve"] = statistics.median(test.seconds.tolist())
     one, many = test.inputs[:1], test.inputs
     seconds["prediction"] = _median_seconds(lambda: model.predict(one))
@@ -168,7 +175,10 @@ def run(arguments: argparse.Namespace) -> None:
             metrics["settings"] = asdict(size) | asdict(settings) | {"refinements": refinements}
             metrics["settings"]["seed"] = arguments.seed
             metrics["training_loss"] = history.losses
-            metrics["samples"] = {"median": int(test.numbers[median]), "worst": int(test.numbers[worst])}
+            metrics["samples"] = {
+                "median": int(test.numbers[median]),
+                "worst": int(test.numbers[worst]),
+            }
             metrics["fingerprint"] = discretisation.fingerprint
             metrics["versions"] = _versions(comm)
             _write_json(folder / "metrics.json", metrics)
@@ -238,8 +248,14 @@ def _table(metrics: dict[str, Any]) -> str:
         row("operator network", metrics[f"relative_{norm}"])
         row("FE floor (best in this space)", metrics[f"fe_floor_{norm}"])
         row("FE solution (against refined mesh)", metrics[f"fe_solve_{norm}"])
-        row("baseline: POD + linear regression", metrics["baselines"]["pod_regression"][f"relative_{norm}"])
-        row("baseline: mean of training outputs", metrics["baselines"]["mean_output"][f"relative_{norm}"])
+        row(
+            "baseline: POD + linear regression",
+            metrics["baselines"]["pod_regression"][f"relative_{norm}"],
+        )
+        row(
+            "baseline: mean of training outputs",
+            metrics["baselines"]["mean_output"][f"relative_{norm}"],
+        )
     lines.append("boundary values")
     row("operator network, largest |u - u_D|", metrics["boundary_error"], ".1e")
     s = metrics["seconds"]

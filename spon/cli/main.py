@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         comm = None
     first = comm is None or comm.rank == 0
     if not first:
-        parser.print_usage = parser.print_help = lambda *_: None  # type: ignore[method-assign, assignment]
-        parser._print_message = lambda *_: None  # type: ignore[method-assign, assignment]
+        parser.print_usage = parser.print_help = lambda *_: None  # type: ignore[method-assign]
+        parser._print_message = lambda *_: None  # type: ignore[method-assign]
     chosen = parser.parse_args(arguments)
     if comm is not None and comm.size > 1:
         sys.excepthook = _abort_all
@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _abort_all(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def _abort_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """End every rank on an unforeseen error of one, since the others would wait for it for ever."""
     from mpi4py import MPI
 

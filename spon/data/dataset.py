@@ -77,8 +77,8 @@ class Dataset:
         """
         if min(sizes) < 1 or sum(sizes) > len(self):
             raise SponError(f"cannot split {len(self)} samples into {', '.join(map(str, sizes))}")
-        stops = np.cumsum(sizes)
-        return tuple(self[s - k : s] for s, k in zip(stops.tolist(), sizes, strict=True))
+        starts = [sum(sizes[:k]) for k in range(len(sizes))]
+        return tuple(self[s : s + k] for s, k in zip(starts, sizes, strict=True))
 
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file; the name appears when the file is complete."""
@@ -105,9 +105,9 @@ class Dataset:
                 raise SponError(f"{path}: data set format {file.attrs['format']}; allowed: {FORMAT}")
             discretisation = Discretisation.read(file["discretisation"])
             try:
-                arrays = [file[k][()] for k in ("inputs", "outputs", "numbers", "seconds")]
+                arrays = {k: file[k][()] for k in ("inputs", "outputs", "numbers", "seconds")}
             except (KeyError, OSError) as error:
                 raise SponError(f"{path}: incomplete or damaged data set: {error}") from error
             names = (str(file.attrs["input_name"]), str(file.attrs["output_name"]))
             units = (str(file.attrs["input_units"]), str(file.attrs["output_units"]))
-            return cls(discretisation, *arrays, int(file.attrs["seed"]), names, units)
+            return cls(discretisation, seed=int(file.attrs["seed"]), names=names, units=units, **arrays)

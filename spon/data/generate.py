@@ -16,9 +16,7 @@ from spon.progress import progress_bar
 __all__ = ["generate"]
 
 
-def generate(
-    problem: Problem, samples: int, seed: int = 0, comm: MPI.Comm = MPI.COMM_WORLD
-) -> Dataset:
+def generate(problem: Problem, samples: int, seed: int = 0, comm: MPI.Comm = MPI.COMM_WORLD) -> Dataset:
     """Draw inputs and solve for the outputs. Collective over `comm`.
 
     Sample i depends on (seed, i) alone, whatever the number of ranks. Ranks that share the mesh of
@@ -55,9 +53,9 @@ def generate(
             bar.update()
     mine = (numbers, np.array(inputs), np.array(outputs), np.array(seconds))
     parts = comm.allgather(mine if problem.comm.rank == 0 and len(numbers) else None)
-    stacked = [np.concatenate(p) for p in zip(*(p for p in parts if p is not None), strict=True)]
-    order = np.argsort(stacked[0])
-    number, m, u, duration = (a[order] for a in stacked)
+    gathered = [np.concatenate(p) for p in zip(*(p for p in parts if p is not None), strict=True)]
+    order = np.argsort(gathered[0])
+    which, drawn, solved, duration = (a[order] for a in gathered)
     names = (problem.input_name, problem.output_name)
     units = (problem.input_units, problem.output_units)
-    return Dataset(problem.discretisation, m, u, number, duration, seed, names, units)
+    return Dataset(problem.discretisation, drawn, solved, which, duration, seed, names, units)

@@ -69,9 +69,7 @@ class MeshArrays:
             facet = key[first[count > 1][0]]
             tags = set(self.facet_tags[(key == facet).all(axis=1)].tolist())
             names = sorted(n for n, t in self.facet_names.items() if t in tags)
-            raise SponError(
-                f"{self.source}: a facet belongs to more than one boundary: {', '.join(names)}"
-            )
+            raise SponError(f"{self.source}: a facet belongs to more than one boundary: {', '.join(names)}")
 
     @property
     def gdim(self) -> int:

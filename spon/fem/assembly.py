@@ -51,8 +51,11 @@ def discretise(hierarchy: Hierarchy, space: Any, constraint: Constraint) -> Disc
         last = number == len(hierarchy.meshes) - 1
         prolongation = None if last else hierarchy.prolongations[number]
         matrices = _gram(mesh, order if number == 0 else None)
-        levels.append(Level(mesh.arrays.points, mesh.arrays.cells, *matrices, prolongation))
-    lift, cutoff = constraint.shift, np.ones(len(order.everywhere))
+        points, cells = mesh.arrays.points, mesh.arrays.cells
+        fixed = constraint.fixed[: len(points)]  # refinement numbers the coarse points first
+        levels.append(Level(points, cells, *matrices, fixed, prolongation))
+    lift = constraint.shift
+    cutoff: Any = np.ones(len(order.everywhere))
     if constraint.fixed.any():
         zero = assembled_vector(ufl.inner(fem.Constant(finest.dolfinx, 0.0), v) * ufl.dx)
         one = assembled_vector(ufl.inner(fem.Constant(finest.dolfinx, 1.0), v) * ufl.dx)
@@ -62,9 +65,7 @@ def discretise(hierarchy: Hierarchy, space: Any, constraint: Constraint) -> Disc
         cutoff = order.gather(ConstrainedSolver(order, homogeneous, _SOLVER).solve(stiffness, one))
         cutoff /= cutoff.max()
     arrays = finest.arrays
-    boundaries = {
-        name: arrays.facets[arrays.facet_tags == tag] for name, tag in arrays.facet_names.items()
-    }
+    boundaries = {name: arrays.facets[arrays.facet_tags == tag] for name, tag in arrays.facet_names.items()}
     lifted = Constraint(constraint.Z, lift)
     coarse = hierarchy.meshes[-1].arrays
     mark = fingerprint(coarse.points, coarse.cells, len(levels), lifted)

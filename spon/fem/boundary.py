@@ -43,7 +43,10 @@ def dirichlet(mesh: TaggedMesh, space: Any, values: Mapping[str, BoundaryValue])
     names = list(values)
     for number, (name, value) in enumerate(values.items()):
         function = fem.Function(space)
-        function.interpolate(value if callable(value) else lambda x, c=value: np.full(x.shape[1], c))
+        if callable(value):
+            function.interpolate(value)
+        else:
+            function.x.array[:] = value
         dofs = fem.locate_dofs_topological(space, tdim - 1, mesh.facets(name))
         parts = mesh.comm.allgather(order.local[dofs])  # a rank may see a point but not its facet
         there = np.unique(np.concatenate(parts))

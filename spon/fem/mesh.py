@@ -68,9 +68,7 @@ class TaggedMesh:
         names = self.arrays.facet_names
         if boundary not in names:
             allowed = ", ".join(f"'{n}'" for n in names) or "none"
-            raise SponError(
-                f"boundary '{boundary}' not found in {self.arrays.source}; it has: {allowed}"
-            )
+            raise SponError(f"boundary '{boundary}' not found in {self.arrays.source}; it has: {allowed}")
         if not (self.arrays.facet_tags == names[boundary]).any():
             raise SponError(f"boundary '{boundary}' of {self.arrays.source} has no facets")
         return names[boundary]
@@ -89,9 +87,7 @@ class TaggedMesh:
         return self._exterior(self.tag(boundary))
 
 
-def read_mesh(
-    path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, group: MPI.Comm | None = None
-) -> TaggedMesh:
+def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, group: MPI.Comm | None = None) -> TaggedMesh:
     """Read a mesh file once and distribute it. Collective over `comm`.
 
     Args:

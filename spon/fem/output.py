@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,9 +21,7 @@ SUFFIXES = (".bp", ".xdmf")
 _MESHIO_CELLS = {"triangle": "triangle", "tetrahedron": "tetra"}
 
 
-def write(
-    path: str | Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]
-) -> None:
+def write(path: str | Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]) -> None:
     """Write first-order Lagrange fields. Collective over the communicator of the space.
 
     Args:
@@ -48,9 +45,7 @@ def write(
             _write_xdmf(path, order, fields)
 
 
-def _write_vtx(
-    path: Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]
-) -> None:
+def _write_vtx(path: Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]) -> None:
     functions = []
     for name, values in fields.items():
         functions.append(fem.Function(order.space, name=name))
@@ -66,14 +61,10 @@ def _write_vtx(
     comm.Barrier()  # the name is there when any rank returns
 
 
-def _write_xdmf(
-    path: Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]
-) -> None:
+def _write_xdmf(path: Path, order: CanonicalOrder, fields: Mapping[str, npt.NDArray[np.float64]]) -> None:
     arrays = order.mesh.arrays
     points = np.pad(arrays.points, ((0, 0), (0, 3 - arrays.gdim)))
-    mesh = meshio.Mesh(
-        points, [(_MESHIO_CELLS[arrays.cell_type], arrays.cells)], point_data=dict(fields)
-    )
+    mesh = meshio.Mesh(points, [(_MESHIO_CELLS[arrays.cell_type], arrays.cells)], point_data=dict(fields))
     with replacing(path) as temporary:
         meshio.write(temporary, mesh)
-        os.replace(temporary.with_suffix(".h5"), path.with_suffix(".h5"))
+        temporary.with_suffix(".h5").replace(path.with_suffix(".h5"))

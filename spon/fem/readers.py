@@ -39,6 +39,8 @@ def read_arrays(path: str | Path) -> MeshArrays:
         raise SponError(f"{path}: unknown mesh format '{path.suffix}'; allowed: {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise SponError(f"{path}: is not a file")
+    if path.suffix == ".geo" and not path.read_bytes().endswith(b"\n"):
+        raise SponError(f"{path}: its last line does not end, and gmsh would ignore it: add a newline")
     try:
         import gmsh
     except ImportError as error:
@@ -64,7 +66,7 @@ def _from_model(model: Any, source: str) -> MeshArrays:
     tags, coordinates, _ = model.mesh.getNodes()
     if len(tags) == 0:
         raise SponError(f"{source}: has no mesh in it")
-    points = np.asarray(coordinates, dtype=np.float64).reshape(-1, 3)
+    points: Any = np.asarray(coordinates, dtype=np.float64).reshape(-1, 3)
     order = np.argsort(tags)
     points, tags = points[order], np.asarray(tags, dtype=np.int64)[order]
     tdim = max(model.mesh.getElementProperties(t)[1] for t in model.mesh.getElementTypes())
@@ -72,7 +74,7 @@ def _from_model(model: Any, source: str) -> MeshArrays:
     if not groups:
         raise SponError(
             f"{source}: no physical groups of cells (dimension {tdim}); give the domain and its "
-            "boundaries a name, in gmsh: Physical Surface(\"plate\") = {1};"
+            'boundaries a name, in gmsh: Physical Surface("plate") = {1};'
         )
     cell_type, cells, cell_tags, cell_names = _group_elements(model, tdim, source)
     facet_kind = _GMSH_FACETS[cell_type]

@@ -27,9 +27,7 @@ class ConstrainedSolver:
             `{"ksp_type": "cg", "pc_type": "hypre", "ksp_rtol": 1e-10}`.
     """
 
-    def __init__(
-        self, order: CanonicalOrder, constraint: Constraint, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, order: CanonicalOrder, constraint: Constraint, options: dict[str, Any]) -> None:
         self.order = order
         self.constraint = constraint
         comm = order.space.mesh.comm

@@ -76,9 +76,7 @@ class OperatorNetwork(nn.Module):
         return gdim + 2
 
     @torch.no_grad()
-    def fit_normalisation(
-        self, inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]
-    ) -> None:
+    def fit_normalisation(self, inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]) -> None:
         """Set mean and scale from the training samples.
 
         Args:
@@ -139,9 +137,7 @@ class OperatorNetwork(nn.Module):
         return self.decode(values[:, :, 0])
 
     @torch.no_grad()
-    def predict(
-        self, inputs: npt.NDArray[np.float64], batch_size: int = 16
-    ) -> npt.NDArray[np.float64]:
+    def predict(self, inputs: npt.NDArray[np.float64], batch_size: int = 16) -> npt.NDArray[np.float64]:
         """Map numpy arrays in batches, without gradients.
 
         Args:

@@ -44,9 +44,7 @@ def save_model(path: str | Path, model: OperatorNetwork) -> None:
         torch.save(content, temporary)
 
 
-def load_model(
-    path: str | Path, discretisation: Discretisation, device: str = "cpu"
-) -> OperatorNetwork:
+def load_model(path: str | Path, discretisation: Discretisation, device: str = "cpu") -> OperatorNetwork:
     """Load a model that was saved with the same discretisation. Runs no code from the file.
 
     Args:

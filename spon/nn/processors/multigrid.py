@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,7 @@ class Multigrid(nn.Module):
         super().__init__()
         dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         if not widths or min(widths) < 1 or cycles < 1:
-            raise SponError(
-                f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1"
-            )
+            raise SponError(f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1")
         self.settings: dict[str, Any] = {
             "features": features,
             "widths": [int(w) for w in widths],
@@ -66,25 +65,21 @@ class Multigrid(nn.Module):
             "coefficient": coefficient,
             "dtype": str(dtype).removeprefix("torch."),
         }
-        levels, fixed = discretisation.levels, discretisation.constraint.fixed
+        levels = discretisation.levels
         channels = [widths[min(k, len(widths) - 1)] for k in range(len(levels))]
         self.operators = nn.ModuleList(
-            _LevelOperators(level, fixed[: len(level.points)], k == len(levels) - 1, coefficient, dtype)
-            for k, level in enumerate(levels)
+            _LevelOperators(level, k == len(levels) - 1, coefficient, dtype) for k, level in enumerate(levels)
         )
         self.prolong = nn.ModuleList(
             SparseMap(level.prolongation, dtype) for level in levels if level.prolongation is not None
         )
         self.restrict = nn.ModuleList(
-            SparseMap(_mass_scaled_restriction(fine, coarse), dtype)
-            for fine, coarse in zip(levels[:-1], levels[1:], strict=True)
+            SparseMap(_mass_scaled_restriction(fine, coarse), dtype) for fine, coarse in pairwise(levels)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.lift = nn.Linear(features, channels[0], dtype=dtype)
-            self.cycles = nn.ModuleList(
-                _Cycle(channels, self.operators, dtype) for _ in range(cycles)
-            )
+            self.cycles = nn.ModuleList(_Cycle(channels, self.operators, dtype) for _ in range(cycles))
             self.read = nn.Linear(channels[0], 1, dtype=dtype)
         nn.init.zeros_(self.read.weight)  # start from the mean of the training outputs
         nn.init.zeros_(self.read.bias)
@@ -116,13 +111,9 @@ class _Cycle(nn.Module):
 
     def __init__(self, channels: list[int], operators: nn.ModuleList, dtype: torch.dtype) -> None:
         super().__init__()
-        self.pre = nn.ModuleList(
-            _Block(c, o.count, dtype) for c, o in zip(channels, operators, strict=True)
-        )
-        self.post = nn.ModuleList(
-            _Block(c, o.count, dtype) for c, o in zip(channels, operators, strict=True)
-        )
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.pre = nn.ModuleList(_Block(c, o.count, dtype) for c, o in zip(channels, operators, strict=True))
+        self.post = nn.ModuleList(_Block(c, o.count, dtype) for c, o in zip(channels, operators, strict=True))
+        pairs = list(pairwise(channels))
         self.down = nn.ModuleList(nn.Linear(fine, coarse, dtype=dtype) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.Linear(coarse, fine, dtype=dtype) for fine, coarse in pairs)
 
@@ -160,9 +151,7 @@ class _LevelOperators(nn.Module):
 
     volumes: Tensor
 
-    def __init__(
-        self, level: Level, fixed: np.ndarray, coarsest: bool, coefficient: bool, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, level: Level, coarsest: bool, coefficient: bool, dtype: torch.dtype) -> None:
         super().__init__()
         gdim = level.points.shape[1]
         local = [_jacobi_scaled(level.stiffness), *_recovered_gradient(level)]
@@ -180,7 +169,7 @@ class _LevelOperators(nn.Module):
             self.register_buffer("volumes", torch.as_tensor(level.volumes).to(dtype), persistent=False)
         self.gdim = gdim
         if dense:
-            self.inverse = _CoarseInverse(level, fixed, coefficient, dtype)
+            self.inverse = _CoarseInverse(level, dtype)
 
     def weights(self, coefficient: Tensor) -> Any:
         """Return what depends on the sample alone, from a nodal coefficient (nodes, batch)."""
@@ -217,15 +206,15 @@ class _CoarseInverse(nn.Module):
     stiffness: Tensor
     shift: Tensor
 
-    def __init__(self, level: Level, fixed: np.ndarray, coefficient: bool, dtype: torch.dtype) -> None:
+    def __init__(self, level: Level, dtype: torch.dtype) -> None:
         super().__init__()
-        free = np.flatnonzero(~fixed)
+        free = np.flatnonzero(~level.fixed)
         extent = float(np.ptp(level.points, axis=0).max())
         mass, stiffness = level.mass.toarray()[free], level.stiffness.toarray()[np.ix_(free, free)]
-        shift = np.zeros_like(stiffness) if fixed.any() else mass[:, free] / extent**2
+        shift = np.zeros_like(stiffness) if level.fixed.any() else mass[:, free] / extent**2
         scale = 1.0 / np.linalg.solve(stiffness + shift, mass.sum(axis=1)).max()
         gradient = level.gradient.toarray()[:, free]
-        self.gdim, self.nodes, self.coefficient = level.points.shape[1], len(level.points), coefficient
+        self.gdim = level.points.shape[1]
         for name, array in (
             ("gradient", gradient),
             ("mass", scale * mass),
@@ -265,9 +254,7 @@ def _recovered_gradient(level: Level) -> list[sp.csr_array]:
     around = np.asarray(average.sum(axis=1)).ravel()
     size = level.lumped_mass ** (1.0 / gdim)
     average = sp.diags_array(size / around) @ average
-    return [
-        sp.csr_array(average @ level.gradient[d * m : (d + 1) * m]) for d in range(gdim)
-    ]
+    return [sp.csr_array(average @ level.gradient[d * m : (d + 1) * m]) for d in range(gdim)]
 
 
 def _mass_scaled_restriction(fine: Level, coarse: Level) -> sp.csr_array:

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+from conftest import on_square
+
+import spon
+from spon.discretisation import Discretisation, Level
+from spon.nn.processors.multigrid import Multigrid
+
+
+def random_features(d, batch=2):
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(d.dofs, batch, 4, dtype=torch.float64, generator=generator)
+    return features, torch.rand(d.dofs, batch, dtype=torch.float64, generator=generator) + 0.5
+
+
+def randomised(processor):
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in processor.parameters():
+            p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+    return processor
+
+
+def renumbered(d, seed=0):
+    """The same discretisation with its nodes and cells in another order on every level."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(level.points)) for level in d.levels]
+    levels = []
+    for k, (level, order) in enumerate(zip(d.levels, orders, strict=True)):
+        new = np.argsort(order)
+        cells = new[level.cells][rng.permutation(len(level.cells))]
+        prolongation = level.prolongation
+        if prolongation is not None:
+            prolongation = prolongation[order][:, orders[k + 1]]
+        gram = [g[order][:, order] for g in (level.mass, level.stiffness)]
+        levels.append(Level(level.points[order], cells, *gram, level.fixed[order], prolongation))
+    constraint = spon.Constraint(d.constraint.Z[orders[0]], d.constraint.shift[orders[0]])
+    return Discretisation(tuple(levels), constraint, d.cutoff[orders[0]], {}, "renumbered"), orders[0]
+
+
+@pytest.mark.parametrize("coefficient", [True, False])
+def test_equivariant_to_renumbering(problem, coefficient):
+    d = problem.discretisation
+    other, order = renumbered(d)
+    first, second = (
+        randomised(Multigrid(x, 4, (4, 6), coefficient=coefficient, dtype="float64")) for x in (d, other)
+    )
+    features, kappa = random_features(d)
+    torch.testing.assert_close(second(features[order], kappa[order]), first(features, kappa)[order])
+
+
+def test_coefficient_operator_is_the_assembled_stiffness(problem, rng):
+    """K(κ) applied cell by cell is what DOLFINx assembles, with the Jacobi scaling undone."""
+    d = problem.discretisation
+    operators = Multigrid(d, 4, dtype="float64").operators[0]
+    m = problem.sample(rng)
+    x = torch.as_tensor(rng.standard_normal((d.dofs, 1, 1)))
+    cells, diagonal, _ = operators.weights(torch.as_tensor(m)[:, None])
+    applied = operators(x, (cells, diagonal, None))[:, 0, -1] / diagonal[:, 0, 0]
+    problem._system.assemble(m)
+    stiffness = problem.order.matrix(problem._system.matrix)
+    np.testing.assert_allclose(applied.numpy(), stiffness @ x[:, 0, 0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(1 / diagonal[:, 0, 0].numpy(), stiffness.diagonal(), rtol=1e-12)
+
+
+def test_coarse_inverse_solves_the_coarse_problem(problem):
+    d = problem.discretisation
+    inverse = Multigrid(d, 4, dtype="float64").operators[-1].inverse
+    level, fixed = d.levels[-1], d.levels[-1].fixed
+    kappa = torch.rand(len(level.cells), 3, dtype=torch.float64) + 0.5
+    cells = kappa * torch.as_tensor(level.volumes)[:, None]
+    x = torch.randn(len(level.points), 3, 2, dtype=torch.float64)
+    y = inverse(x, inverse.factorise(cells))
+    assert (y[fixed] == 0).all()
+    for sample in range(3):
+        weights = np.tile(cells[:, sample].numpy(), 2)
+        K = level.gradient.T @ (weights[:, None] * level.gradient.toarray())
+        left = (K @ y[:, sample].numpy())[~fixed]
+        right = (level.mass @ x[:, sample].numpy())[~fixed]
+        ratio = left / right
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
+    one = inverse(torch.ones(len(level.points), 1, 1, dtype=torch.float64), inverse.factorise(None))
+    assert level.points.shape[0] == len(one)
+
+
+def test_works_without_fixed_boundaries_and_on_one_level():
+    class Free(spon.Problem):
+        pass
+
+    for refinements in (0, 1):
+        d = Free(on_square(3, refinements), {}).discretisation
+        assert (d.cutoff == 1.0).all()
+        features, kappa = random_features(d)
+        assert torch.isfinite(randomised(Multigrid(d, 4, dtype="float64"))(features, kappa)).all()
+
+
+def test_initial_parameters_follow_the_seed_alone(problem):
+    d = problem.discretisation
+    torch.manual_seed(1)
+    first = Multigrid(d, 4, seed=5)
+    torch.manual_seed(2)
+    second, third = Multigrid(d, 4, seed=5), Multigrid(d, 4, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.lift.weight, third.lift.weight)
+
+
+@pytest.mark.parametrize("settings", [{"widths": ()}, {"widths": (4, 0)}, {"cycles": 0}])
+def test_bad_settings_are_refused(problem, settings):
+    with pytest.raises(spon.SponError, match="allowed: widths >= 1, cycles >= 1"):
+        Multigrid(problem.discretisation, 4, **settings)

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import ufl
+from conftest import Diffusion, on_square
+from mpi4py import MPI
+
+import spon
+from spon.physics.assembled.floor import fe_floor
+
+WORLD = MPI.COMM_WORLD
+
+
+class Manufactured(spon.Problem):
+    """−div(κ ∇u) = f with u = sin(2x) cos(y) + y, κ = m = 1 + x; Dirichlet at left and right, else flux."""
+
+    @staticmethod
+    def exact(x):
+        return np.sin(2 * x[0]) * np.cos(x[1]) + x[1]
+
+    def residual(self, u, m, v):
+        x = ufl.SpatialCoordinate(self.hierarchy.finest.dolfinx)
+        exact = ufl.sin(2 * x[0]) * ufl.cos(x[1]) + x[1]
+        kappa = 1 + x[0]
+        normal = ufl.FacetNormal(self.hierarchy.finest.dolfinx)
+        flux = kappa * ufl.dot(ufl.grad(exact), normal)
+        source = -ufl.div(kappa * ufl.grad(exact))
+        form = m * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx - source * v * ufl.dx
+        return form - flux * v * self.ds("top") - flux * v * self.ds("bottom")
+
+
+def errors(hierarchy):
+    exact = Manufactured.exact
+    problem = Manufactured(hierarchy, {"left": exact, "right": exact})
+    level = problem.discretisation.levels[0]
+    difference = problem.solve(1 + level.points[:, 0]) - exact(level.points.T)
+    return [np.sqrt(difference @ (gram @ difference)) for gram in (level.mass, level.stiffness)]
+
+
+@pytest.mark.mpi
+def test_solutions_converge_to_the_manufactured_one_at_their_rate():
+    coarse, fine = errors(on_square(4, 1, WORLD)), errors(on_square(4, 3, WORLD))
+    rates = np.log2(np.array(coarse) / fine) / 2
+    assert rates[0] > 1.9
+    assert rates[1] > 1.8  # nodal differences superconverge on this mesh
+    assert fine[0] < 1e-3
+
+
+@pytest.mark.mpi
+def test_a_solution_does_not_depend_on_the_number_of_ranks(problem, rng):
+    spread = Diffusion(on_square(3, 2, WORLD))
+    m = problem.sample(np.random.default_rng(3))
+    np.testing.assert_allclose(spread.sample(np.random.default_rng(3)), m, rtol=1e-10)
+    np.testing.assert_allclose(spread.solve(m), problem.solve(m), atol=1e-10)
+
+
+def test_outputs_satisfy_the_constraint_and_are_reproducible(problem):
+    m, other = (problem.sample(np.random.default_rng(k)) for k in (0, 1))
+    first = problem.solve(m)
+    problem.solve(other)
+    np.testing.assert_array_equal(problem.solve(m), first)
+    assert problem.constraint.violation(first[None]).max() == 0.0
+
+
+def test_linear_in_the_data(problem):
+    """Scaling κ, f, q and u_D alike leaves u where u_D is scaled by one: here κ → cκ, f, q → cf, cq."""
+    m = problem.sample(np.random.default_rng(0))
+    scaled = Diffusion(problem.hierarchy)
+    scaled.source, scaled.flux = 3.0 * problem.source, {k: 3.0 * q for k, q in problem.flux.items()}
+    np.testing.assert_allclose(scaled.solve(3.0 * m), problem.solve(m), rtol=1e-11)
+
+
+def test_a_singular_problem_is_refused():
+    broken = Diffusion(on_square(3, 0))
+    with pytest.raises(spon.SponError, match="did not converge: PETSc reason -"):
+        broken.solve(np.zeros(16))
+
+
+@pytest.mark.mpi
+def test_floor_is_below_the_solution_and_falls_at_its_rate(problem, dataset):
+    few = dataset[:4]
+    floor = fe_floor(problem, few)
+    assert (floor.best_l2 <= floor.solve_l2).all()
+    assert (floor.best_h1 <= floor.solve_h1).all()
+    coarse_problem = Diffusion(on_square(3, 1))
+    smooth = np.ones((2, coarse_problem.discretisation.dofs))
+    outputs = np.array([coarse_problem.solve(m) for m in smooth])
+    kind = type(dataset)
+    args = (np.arange(2), np.zeros(2), 0, ("m", "u"), ("", ""))
+    coarse = fe_floor(coarse_problem, kind(coarse_problem.discretisation, smooth, outputs, *args))
+    fine_problem = Diffusion(on_square(3, 2))
+    smooth = np.ones((2, fine_problem.discretisation.dofs))
+    outputs = np.array([fine_problem.solve(m) for m in smooth])
+    fine = fe_floor(fine_problem, kind(fine_problem.discretisation, smooth, outputs, *args))
+    assert coarse.best_l2[0] / fine.best_l2[0] > 3.0
+    assert 1.7 < coarse.best_h1[0] / fine.best_h1[0] < 2.3

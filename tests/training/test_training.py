@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+from conftest import Diffusion, on_square
+from mpi4py import MPI
+
+import spon
+from spon.evaluation import relative_errors
+
+WORLD = MPI.COMM_WORLD
+
+
+def build(problem, seed=0, dtype="float64"):
+    d = problem.discretisation
+    processor = spon.Multigrid(d, spon.OperatorNetwork.features(2), (6, 8), 1, dtype=dtype, seed=seed)
+    return spon.OperatorNetwork(d, processor, "log")
+
+
+@pytest.mark.mpi
+def test_training_does_not_depend_on_the_number_of_ranks(problem, dataset):
+    settings = spon.Training(
+        epochs=3, batch_size=5
+    )  # the last batch has fewer samples than three ranks ask for
+    together, alone = build(problem), build(problem)
+    a = spon.train(together, dataset[:21], settings, WORLD)
+    b = spon.train(alone, dataset[:21], settings)
+    np.testing.assert_allclose(a.losses, b.losses, rtol=1e-10)
+    for p, q in zip(together.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-10)
+
+
+def test_training_learns_and_can_be_repeated(problem, dataset):
+    settings = spon.Training(epochs=25, batch_size=4, learning_rate=1e-2)
+    model, again = build(problem), build(problem)
+    history = spon.train(model, dataset, settings)
+    assert history.losses[-1] < 0.5 * history.losses[0]
+    assert spon.train(again, dataset, settings).losses == history.losses
+    errors = relative_errors(dataset, model.predict(dataset.inputs), "h1")
+    mean = np.tile(dataset.outputs.mean(axis=0), (len(dataset), 1))
+    assert errors.mean() < 0.5 * relative_errors(dataset, mean, "h1").mean()
+
+
+def test_saved_and_loaded_predict_the_same(problem, dataset, tmp_path):
+    for dtype in ("float32", "float64"):
+        model = build(problem, dtype=dtype)
+        spon.train(model, dataset, spon.Training(epochs=1))
+        spon.save_model(tmp_path / "model.pt", model)
+        loaded = spon.load_model(tmp_path / "model.pt", dataset.discretisation)
+        np.testing.assert_array_equal(loaded.predict(dataset.inputs), model.predict(dataset.inputs))
+
+
+def test_bad_checkpoints_are_refused(problem, tmp_path):
+    d = problem.discretisation
+    with pytest.raises(spon.SponError, match="no such checkpoint"):
+        spon.load_model(tmp_path / "model.pt", d)
+    (tmp_path / "text.pt").write_text("no")
+    with pytest.raises(spon.SponError, match="not a readable checkpoint") as error:
+        spon.load_model(tmp_path / "text.pt", d)
+    assert "\n" not in str(error.value)
+    spon.save_model(tmp_path / "model.pt", build(problem))
+    other = Diffusion(on_square(2, 2)).discretisation
+    with pytest.raises(spon.SponError, match="belongs to another discretisation"):
+        spon.load_model(tmp_path / "model.pt", other)
+    odd = spon.OperatorNetwork(d, torch.nn.Linear(2, 2))
+    with pytest.raises(spon.SponError, match="cannot save a processor Linear; allowed: Multigrid"):
+        spon.save_model(tmp_path / "odd.pt", odd)
+
+
+@pytest.mark.mpi
+def test_foreign_data_and_bad_settings_are_refused(problem, dataset):
+    other = build(Diffusion(on_square(2, 2)))
+    with pytest.raises(spon.SponError, match="the model belongs to another discretisation"):
+        spon.train(other, dataset, spon.Training(epochs=1), WORLD)
+    for bad in ({"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0.0}):
+        with pytest.raises(spon.SponError, match="allowed: > 0"):
+            spon.Training(**bad)
+    with pytest.raises(spon.SponError, match="norm 'max'; allowed: l2, h1"):
+        spon.Training(norm="max")
+    with pytest.raises(spon.SponError, match="loss became nan in epoch 1; try a learning rate below"):
+        spon.train(build(problem), dataset, spon.Training(epochs=2, learning_rate=1e300), WORLD)
