@@ -1,5 +1,6 @@
 """Fixtures, and good manners under mpirun: rank 0 speaks, a failure anywhere ends all ranks."""
 
+import faulthandler
 import os
 import sys
 import time
@@ -20,10 +21,20 @@ settings.load_profile("spon")
 MESHES = Path(__file__).parent.parent / "meshes"
 
 
+@pytest.hookimpl(trylast=True)  # after the reporter is there
 def pytest_configure(config):
     if MPI.COMM_WORLD.rank > 0:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         reporter._tw._file = Path(os.devnull).open("w")  # noqa: SIM115, for the life of the process
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol():
+    """End a rank that waits for another for ever, with a traceback that shows where."""
+    if MPI.COMM_WORLD.size > 1:
+        faulthandler.dump_traceback_later(180, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_runtest_logreport(report):
