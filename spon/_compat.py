@@ -6,7 +6,14 @@ from typing import Any
 
 from spon.errors import MissingDependencyError, SponError
 
-__all__ = ["OLDEST_DOLFINX", "create_mesh", "gmsh_cell_permutation", "require_dolfinx"]
+__all__ = [
+    "OLDEST_DOLFINX",
+    "check_scalar",
+    "create_mesh",
+    "geometry_dofmap",
+    "gmsh_cell_permutation",
+    "require_dolfinx",
+]
 
 OLDEST_DOLFINX = (0, 9)
 
@@ -91,3 +98,14 @@ def gmsh_cell_permutation(cell_type: Any, nodes: int) -> Any:
     else:
         from dolfinx.io.gmsh import cell_perm_array
     return cell_perm_array(cell_type, nodes)
+
+
+def geometry_dofmap(mesh: Any) -> Any:
+    """Return the geometry nodes of each cell, (cells, nodes) int32; 0.11 renamed the property.
+
+    Args:
+        mesh: `dolfinx.mesh.Mesh` with one kind of cell.
+    """
+    if _version() < (0, 11):
+        return mesh.geometry.dofmap
+    return mesh.geometry.dofmaps[0]

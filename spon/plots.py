@@ -54,7 +54,7 @@ def plot_predictions(
         low, high = min(u.min(), guess.min()), max(u.max(), guess.max())
         bound = float(np.abs(guess - u).max())
         scale = LogNorm(m.min(), m.max()) if m.min() > 0 else None
-        panels = (
+        panels: Any = (
             (f"{label} sample: input {m_name}", m, {"cmap": "cividis", "norm": scale}, m_units),
             (
                 f"reference {u_name} (FE)",

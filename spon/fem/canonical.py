@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from petsc4py import PETSc
 
+from spon import _compat
 from spon.errors import SponError
 from spon.fem.mesh import TaggedMesh
 
@@ -45,8 +46,8 @@ class CanonicalOrder:
         index_map = space.dofmap.index_map
         self.owned = int(index_map.size_local)
         local = np.full(self.owned + index_map.num_ghosts, -1, dtype=np.int64)
-        geometry = mesh.dolfinx.geometry
-        local[space.dofmap.list] = np.asarray(geometry.input_global_indices)[geometry.dofmap]
+        points = np.asarray(mesh.dolfinx.geometry.input_global_indices)
+        local[space.dofmap.list] = points[_compat.geometry_dofmap(mesh.dolfinx)]
         self.local: npt.NDArray[np.int64] = local
         self.everywhere = np.concatenate(mesh.comm.allgather(local[: self.owned]))
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 __all__ = ["SparseMap"]
 
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
 
 class SparseMap(nn.Module):
     """Multiply by a fixed sparse matrix, on the first axis of a tensor: y = A x.
@@ -69,9 +71,7 @@ class _Product(torch.autograd.Function):
 
 
 def _multiply(matrix: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int], x: Tensor) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        csr = torch.sparse_csr_tensor(*matrix, size=shape)
+    csr = torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
     if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
         return torch.sparse.mm(csr, x.contiguous(), "sum")
     return csr @ x
