@@ -1,16 +1,11 @@
 """Learn conductivity ↦ temperature on a plate with holes: the demo's job against the public API.
 
-Run with `python3 examples/plate.py` or `mpirun -n 2 python3 examples/plate.py`; an argument sets the
-number of epochs.
+Run with `python3 examples/plate.py` or `mpirun -n 2 python3 examples/plate.py`.
 """
-
-import sys
 
 from mpi4py import MPI
 
 import spon
-
-EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 
 # a mesh: boundaries by name, refined twice; each rank has a copy and works on its own samples
 coarse = spon.read_mesh(spon.find_mesh("plate.geo"), MPI.COMM_WORLD, group=MPI.COMM_SELF)
@@ -27,7 +22,8 @@ train, test = spon.generate(problem, 250, seed=0).split(200, 50)
 space = problem.discretisation
 processor = spon.Multigrid(space, spon.OperatorNetwork.features(gdim=2))
 model = spon.OperatorNetwork(space, processor, transform="log")
-spon.train(model, train, spon.Training(epochs=EPOCHS, batch_size=4, learning_rate=6e-3), MPI.COMM_WORLD)
+settings = spon.Training(epochs=40, batch_size=4, learning_rate=6e-3)
+spon.train(model, train, settings, MPI.COMM_WORLD)
 
 # errors in finite-element norms, and a field for ParaView
 errors = spon.evaluate(model, test)

@@ -23,16 +23,18 @@ MESHES = Path(__file__).parent.parent / "meshes"
 
 @pytest.hookimpl(trylast=True)  # after the reporter is there
 def pytest_configure(config):
+    with config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        config.real_stderr = os.fdopen(os.dup(2), "w")  # pytest captures descriptor 2 during tests
     if MPI.COMM_WORLD.rank > 0:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         reporter._tw._file = Path(os.devnull).open("w")  # noqa: SIM115, for the life of the process
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol():
+def pytest_runtest_protocol(item):
     """End a rank that waits for another for ever, with a traceback that shows where."""
     if MPI.COMM_WORLD.size > 1:
-        faulthandler.dump_traceback_later(180, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(120, exit=True, file=item.config.real_stderr)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     started = time.perf_counter()
     comm = MPI.COMM_WORLD
-    torch.set_num_threads(1)  # ranks are the parallelism here; threads would change the last digits
+    torch.set_num_threads(1)  # ranks are the parallelism here; more threads change the last digits
     size = _QUICK if arguments.quick else _FULL
     refinements = size.refinements if arguments.refinements is None else arguments.refinements
     epochs = size.epochs if arguments.epochs is None else arguments.epochs

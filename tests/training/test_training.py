@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 import spon
 from spon.evaluation import relative_errors
+from spon.training.distributed import sum_in_order
 
 WORLD = MPI.COMM_WORLD
 
@@ -17,16 +18,27 @@ def build(problem, seed=0, dtype="float64"):
 
 
 @pytest.mark.mpi
-def test_training_does_not_depend_on_the_number_of_ranks(problem, dataset):
-    settings = spon.Training(
-        epochs=3, batch_size=5
-    )  # the last batch has fewer samples than three ranks ask for
-    together, alone = build(problem), build(problem)
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_sums_are_in_order_on_any_number_of_ranks(parts):
+    """1e16 + 1 - 1e16 + … depends on the order, so that another one would show."""
+    values = torch.tensor([[1e16, 3.0], [1.0, 0.1], [-1e16, 0.2], [1.0, 0.3], [2.0, -3.0]])[:parts].double()
+    expected = torch.zeros(2, dtype=torch.float64)
+    for row in values:
+        expected += row
+    mine = list(values[WORLD.rank :: WORLD.size])
+    assert torch.equal(sum_in_order(mine, parts, WORLD, values[0]), expected)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_does_not_depend_on_the_number_of_ranks(problem, dataset, dtype):
+    settings = spon.Training(epochs=3, batch_size=5)  # three microbatches, in the last batch one
+    together, alone = build(problem, dtype=dtype), build(problem, dtype=dtype)
     a = spon.train(together, dataset[:21], settings, WORLD)
     b = spon.train(alone, dataset[:21], settings)
-    np.testing.assert_allclose(a.losses, b.losses, rtol=1e-10)
+    assert a.losses == b.losses
     for p, q in zip(together.parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-8, atol=1e-10)
+        assert torch.equal(p, q)
 
 
 def test_training_learns_and_can_be_repeated(problem, dataset):

@@ -26,8 +26,8 @@ class Multigrid(nn.Module):
     After the multigrid variant of SPON (Bouziani & Boullé 2024) and MgNO (He, Liu & Xu 2023, arXiv
     2310.19809), on unstructured nested finite-element levels. A residual block on a level is
     x ← x + W φ(Σ_k T_k x θ_k + b) with fixed sparse T_k and learned channel matrices θ_k, W:
-    the identity, the Jacobi-scaled stiffness D⁻¹K, the recovered gradient h ∂/∂x_d, and, if
-    `coefficient`, the Jacobi-scaled stiffness D_κ⁻¹K(κ) weighted with the sample's coefficient κ.
+    the identity, the recovered gradient h ∂/∂x_d, and the Jacobi-scaled stiffness D⁻¹K(κ) weighted
+    with the sample's coefficient κ (κ = 1 if `coefficient` is off).
     The coarsest level, if it has at most 1024 nodes, adds the inverse of its own K(κ), so that
     information crosses the whole domain in one step.
 
@@ -48,7 +48,7 @@ class Multigrid(nn.Module):
         self,
         discretisation: Discretisation,
         features: int,
-        widths: Sequence[int] = (16, 24, 32, 48),
+        widths: Sequence[int] = (12, 32, 64),
         cycles: int = 2,
         coefficient: bool = True,
         dtype: torch.dtype | str = torch.float32,
@@ -154,7 +154,9 @@ class _LevelOperators(nn.Module):
     def __init__(self, level: Level, coarsest: bool, coefficient: bool, dtype: torch.dtype) -> None:
         super().__init__()
         gdim = level.points.shape[1]
-        local = [_jacobi_scaled(level.stiffness), *_recovered_gradient(level)]
+        local = _recovered_gradient(level)
+        if not coefficient:
+            local.append(_jacobi_scaled(level.stiffness))
         dense = coarsest and len(level.points) <= _LARGEST_DENSE
         self.local = SparseMap(sp.vstack(local), dtype)
         self.nodes = len(level.points)
