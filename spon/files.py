@@ -54,5 +54,7 @@ def output_folder(path: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
+    except FileExistsError as error:
+        raise SponError(f"cannot write into the folder {path}: it is a file") from error
     except OSError as error:
         raise SponError(f"cannot write into the folder {path}: {error.strerror}") from error

@@ -77,6 +77,8 @@ def plot_predictions(
         )
         for axis, (title, values, style, units) in zip(line, panels, strict=True):
             picture = axis.tripcolor(mesh, values, shading="gouraud", **style)
+            if values is m:
+                axis.triplot(mesh, color="black", linewidth=0.15, alpha=0.5)
             axis.set(title=title, aspect="equal", xticks=[], yticks=[])
             axis.set_frame_on(False)
             figure.colorbar(picture, ax=axis, label=units, shrink=0.8, aspect=15)

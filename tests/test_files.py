@@ -31,7 +31,7 @@ def test_files_and_folders_are_replaced(tmp_path):
 
 def test_bad_folders_are_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(spon.SponError, match=r"cannot write into the folder .*file: File exists"):
+    with pytest.raises(spon.SponError, match=r"cannot write into the folder .*file: it is a file"):
         output_folder(tmp_path / "file")
     with pytest.raises(spon.SponError, match=r"cannot write into the folder .*: Not a directory"):
         output_folder(tmp_path / "file" / "inner")

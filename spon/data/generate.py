@@ -41,6 +41,8 @@ def generate(problem: Problem, samples: int, seed: int = 0, comm: MPI.Comm = MPI
     groups, group = int(leaders.sum()), int(leaders[: comm.rank + 1].sum()) - 1
     numbers = np.arange(group, samples, groups)
     inputs, outputs, seconds = [], [], []
+    with agree(comm):
+        discretisation = problem.discretisation  # a boundary that does not exist shows here
     with agree(comm), progress_bar(len(numbers), "solving", "sample", comm.rank == 0) as bar:
         for number in numbers:
             inputs.append(problem.sample(generator(seed, int(number))))
@@ -58,4 +60,4 @@ def generate(problem: Problem, samples: int, seed: int = 0, comm: MPI.Comm = MPI
     which, drawn, solved, duration = (a[order] for a in gathered)
     names = (problem.input_name, problem.output_name)
     units = (problem.input_units, problem.output_units)
-    return Dataset(problem.discretisation, drawn, solved, which, duration, seed, names, units)
+    return Dataset(discretisation, drawn, solved, which, duration, seed, names, units)
