@@ -12,7 +12,7 @@ coarse = spon.read_mesh(spon.find_mesh("plate.geo"), MPI.COMM_WORLD, group=MPI.C
 hierarchy = spon.Hierarchy.uniform(coarse, refinements=2)
 
 # a problem: equations, boundary values and random input, in a file of its own
-Plate = spon.load_problem("plate.py").Plate
+Plate = spon.load_problem(spon.find_problem("plate.py")).Plate
 problem = Plate(hierarchy, temperature={"left": 0.0, "right": 0.0, "circle": 1.0}, flux={"slot": 1.0})
 
 # data: sample i depends on (seed, i) alone

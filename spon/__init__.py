@@ -27,6 +27,7 @@ _PUBLIC = {
     "discretise": "spon.fem.assembly",
     "evaluate": "spon.evaluation",
     "find_mesh": "spon.resources",
+    "find_problem": "spon.resources",
     "generate": "spon.data.generate",
     "lagrange": "spon.fem.assembly",
     "load_model": "spon.training.checkpoint",

@@ -15,10 +15,12 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _find(kind: str, name: str) -> Path:
+    found: list[str] = []
     for folder in (_PACKAGE / kind, _PACKAGE.parent / kind):  # installed; a checkout
         if (folder / name).is_file():
             return folder / name
-    raise SponError(f"no {kind} file '{name}' comes with spon")
+        found += sorted(p.name for p in folder.glob("*.*"))
+    raise SponError(f"no {kind} file '{name}' comes with spon; there are: {', '.join(found)}")
 
 
 def find_mesh(name: str) -> Path:
@@ -35,7 +37,7 @@ def load_problem(path: str | Path) -> ModuleType:
     """Import a problem file. It is code that runs: trust it as you would a script.
 
     Args:
-        path: Python file, or the name of one that comes with spon.
+        path: Python file; `find_problem` finds those that come with spon.
 
     Returns:
         The module.
@@ -44,8 +46,6 @@ def load_problem(path: str | Path) -> ModuleType:
         SponError: no such file.
     """
     path = Path(path)
-    if not path.is_file():
-        path = find_problem(path.name) if path.parent == Path() else path
     if not path.is_file():
         raise SponError(f"no such problem file: {path}")
     name = f"spon_problem_{path.stem}"

@@ -73,7 +73,7 @@ def on_square(n: int, refinements: int, comm=MPI.COMM_SELF) -> spon.Hierarchy:
     return spon.Hierarchy.uniform(TaggedMesh(square(n), comm), refinements)
 
 
-class Diffusion(spon.load_problem("plate.py").Plate):
+class Diffusion(spon.load_problem(spon.find_problem("plate.py")).Plate):
     """The plate's equations on the unit square: u = x on the left and the right, flux at the top."""
 
     def __init__(self, hierarchy):

@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
     coarse = spon.read_mesh(arguments.mesh or spon.find_mesh("plate.geo"), comm, MPI.COMM_SELF)
     hierarchy = spon.Hierarchy.uniform(coarse, refinements)
     flux = arguments.flux if arguments.flux or arguments.mesh is None else {}
-    problem = spon.load_problem("plate.py").Plate(
+    problem = spon.load_problem(spon.find_problem("plate.py")).Plate(
         hierarchy,
         temperature=dict(arguments.temperature) if arguments.temperature else None,
         flux=None if flux is None else dict(flux),
