@@ -154,8 +154,9 @@ class Discretisation:
         group["cutoff"] = self.cutoff
         group["shift"] = self.constraint.shift
         _write_csr(group, "Z", self.constraint.Z)
-        for name, facets in self.boundaries.items():
-            group[f"boundaries/{name}"] = facets
+        for number, (name, facets) in enumerate(self.boundaries.items()):
+            group[f"boundaries/{number}"] = facets
+            group[f"boundaries/{number}"].attrs["name"] = name  # may hold a slash
         for number, level in enumerate(self.levels):
             inner = group.create_group(f"levels/{number}")
             inner["points"], inner["cells"], inner["fixed"] = level.points, level.cells, level.fixed
@@ -189,15 +190,16 @@ class Discretisation:
                 for inner in (group["levels"][str(i)] for i in range(len(group["levels"])))
             )
             constraint = Constraint(_read_csr(group, "Z"), group["shift"][()])
-            boundaries = {k: v[()] for k, v in group.get("boundaries", {}).items()}
+            stored = group.get("boundaries", {}).values()
+            boundaries = {str(facets.attrs["name"]): facets[()] for facets in stored}
             cutoff = group["cutoff"][()]
         except (KeyError, OSError, ValueError) as error:
             raise SponError(f"{where}: incomplete or damaged discretisation: {error}") from error
-        stored = str(group.attrs["fingerprint"])
+        promised = str(group.attrs["fingerprint"])
         made = fingerprint(levels[-1].points, levels[-1].cells, len(levels), constraint)
-        if made != stored:
+        if made != promised:
             raise SponError(f"{where}: the discretisation was altered: its fingerprint does not fit")
-        return cls(levels, constraint, cutoff, boundaries, stored)
+        return cls(levels, constraint, cutoff, boundaries, promised)
 
 
 def fingerprint(points: Array, cells: Array, levels: int, constraint: Constraint) -> str:

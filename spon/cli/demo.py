@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +82,22 @@ def _named_value(text: str) -> tuple[str, float]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the demo. Collective over all ranks."""
-    import spon._compat
+    from spon._compat import require_dolfinx
 
-    spon._compat.require_dolfinx()
-    import numpy as np
+    require_dolfinx()
     import torch
     from mpi4py import MPI
 
     import spon
-    from spon.baselines import MeanOutput, PodRegression
-    from spon.evaluation import relative_errors, summary
     from spon.files import output_folder
-    from spon.physics.assembled.floor import fe_floor
-    from spon.plots import plot_predictions
 
     started = time.perf_counter()
     comm = MPI.COMM_WORLD
     torch.set_num_threads(1)  # ranks are the parallelism here; more threads change the last digits
     size = _QUICK if arguments.quick else _FULL
-    refinements = size.refinements if arguments.refinements is None else arguments.refinements
-    epochs = size.epochs if arguments.epochs is None else arguments.epochs
+    given = {name: getattr(arguments, name) for name in ("refinements", "epochs")}
+    size = replace(size, **{name: value for name, value in given.items() if value is not None})
+    settings = spon.Training(epochs=size.epochs)
     device = _device(arguments.device)
     folder = Path(arguments.output)
     with agree(comm):
@@ -112,78 +108,97 @@ def run(arguments: argparse.Namespace) -> None:
         if comm.rank == 0:
             print(text, flush=True)
 
-    coarse = spon.read_mesh(arguments.mesh or spon.find_mesh("plate.geo"), comm, MPI.COMM_SELF)
-    hierarchy = spon.Hierarchy.uniform(coarse, refinements)
-    flux = arguments.flux if arguments.flux or arguments.mesh is None else {}
-    problem = spon.load_problem(spon.find_problem("plate.py")).Plate(
-        hierarchy,
-        temperature=dict(arguments.temperature) if arguments.temperature else None,
-        flux=None if flux is None else dict(flux),
-    )
-    nodes = " > ".join(str(len(m.arrays.points)) for m in hierarchy.meshes)
-    say(f"mesh      {coarse.arrays.source}: {nodes} nodes on {len(hierarchy.meshes)} nested levels")
-    say(f"          boundaries: {', '.join(coarse.arrays.facet_names)}")
+    problem = _plate(arguments, size, comm)
+    coarse = problem.hierarchy.meshes[-1].arrays
+    nodes = " > ".join(str(len(m.arrays.points)) for m in problem.hierarchy.meshes)
+    say(f"mesh      {coarse.source}: {nodes} nodes on {len(problem.hierarchy.meshes)} nested levels")
+    say(f"          boundaries: {', '.join(coarse.facet_names)}")
 
     clock = time.perf_counter()
     data = spon.generate(problem, size.train + size.test, arguments.seed, comm)
     train, test = data.split(size.train, size.test)
-    seconds = {"generation": time.perf_counter() - clock}
+    generation = time.perf_counter() - clock
     say(f"data      {size.train} training and {size.test} test samples")
 
-    discretisation = problem.discretisation
     processor = spon.Multigrid(
-        discretisation, spon.OperatorNetwork.features(2), cycles=size.cycles, dtype=size.dtype
+        data.discretisation, spon.OperatorNetwork.features(2), cycles=size.cycles, dtype=size.dtype
     )
-    model = spon.OperatorNetwork(discretisation, processor, transform="log").to(device)
+    model = spon.OperatorNetwork(data.discretisation, processor, transform="log").to(device)
     say(f"model     {type(processor).__name__}, {sum(p.numel() for p in model.parameters())} parameters")
-    settings = spon.Training(epochs=epochs, batch_size=4, learning_rate=6e-3)
     history = spon.train(model, train, settings, comm)
-    seconds["training"] = history.seconds
 
-    floor = fe_floor(problem, test, comm)
-    baselines = {"mean_output": MeanOutput(train), "pod_regression": PodRegression(train, True)}
-    metrics: dict[str, Any] = spon.evaluate(model, test, baselines)
-    metrics["fe_floor_l2"], metrics["fe_floor_h1"] = summary(floor.best_l2), summary(floor.best_h1)
-    metrics["fe_solve_l2"], metrics["fe_solve_h1"] = (
-        summary(floor.solve_l2),
-        summary(floor.solve_h1),
-    )
-    seconds["fe_solve"] = statistics.median(test.seconds.tolist())
-    one, many = test.inputs[:1], test.inputs
-    seconds["prediction"] = _median_seconds(lambda: model.predict(one))
-    seconds["prediction_in_batch"] = _median_seconds(lambda: model.predict(many)) / len(many)
-
-    predicted = model.predict(test.inputs)
-    by_error = np.argsort(relative_errors(test, predicted, "l2"))
-    median, worst = int(by_error[(len(test) - 1) // 2]), int(by_error[-1])
+    metrics = _measure(problem, model, train, test, comm)
+    metrics["seconds"] |= {"generation": generation, "training": history.seconds}
+    metrics["training_loss"] = history.losses
+    metrics["settings"] = asdict(settings) | asdict(size) | {"seed": arguments.seed}
+    metrics["fingerprint"] = data.discretisation.fingerprint
+    metrics["versions"] = _versions(comm)
     with agree(comm):
         if comm.rank == 0:
             data.save(folder / "data.h5")
             spon.save_model(folder / "model.pt", model)
-            fields = {
-                test.names[0]: test.inputs[median],
-                f"{test.names[1]}_reference": test.outputs[median],
-                test.names[1]: predicted[median],
-                "error": predicted[median] - test.outputs[median],
-            }
-            spon.write(folder / "u.bp", problem.order, fields)
-            spon.write(folder / "u.xdmf", problem.order, fields)
-            rows = [("median", median), ("worst", worst)]
-            plot_predictions(folder / "plate.png", test, predicted, rows)
-            seconds["total"] = time.perf_counter() - started
-            metrics["seconds"] = seconds
-            metrics["settings"] = asdict(size) | asdict(settings) | {"refinements": refinements}
-            metrics["settings"]["seed"] = arguments.seed
-            metrics["training_loss"] = history.losses
-            metrics["samples"] = {
-                "median": int(test.numbers[median]),
-                "worst": int(test.numbers[worst]),
-            }
-            metrics["fingerprint"] = discretisation.fingerprint
-            metrics["versions"] = _versions(comm)
+            _write_pictures(folder, problem, model, test, metrics["samples"])
+            metrics["seconds"]["total"] = time.perf_counter() - started
             _write_json(folder / "metrics.json", metrics)
-            print(_table(metrics))
-            print(_where(folder))
+    say(_table(metrics))
+    say(_where(folder))
+
+
+def _plate(arguments: argparse.Namespace, size: _Size, comm: Any) -> Any:
+    """The problem, on the plate or on the user's mesh, a copy on each rank."""
+    from mpi4py import MPI
+
+    import spon
+
+    coarse = spon.read_mesh(arguments.mesh or spon.find_mesh("plate.geo"), comm, MPI.COMM_SELF)
+    if coarse.arrays.cell_type != "triangle":
+        raise SponError(f"{coarse.arrays.source}: cells are {coarse.arrays.cell_type}; allowed: triangle")
+    own = arguments.mesh is not None  # the plate's default flux means nothing there
+    flux = dict(arguments.flux or []) if own or arguments.flux else None
+    temperature = dict(arguments.temperature) if arguments.temperature else None
+    plate = spon.load_problem(spon.find_problem("plate.py")).Plate
+    return plate(spon.Hierarchy.uniform(coarse, size.refinements), temperature, flux)
+
+
+def _measure(problem: Any, model: Any, train: Any, test: Any, comm: Any) -> dict[str, Any]:
+    """Errors, the finite-element floor, baselines, timings, and which samples to show."""
+    import numpy as np
+
+    import spon
+    from spon.baselines import MeanOutput, PodRegression
+    from spon.evaluation import relative_errors, summary
+    from spon.physics.assembled.floor import fe_floor
+
+    baselines = {"mean_output": MeanOutput(train), "pod_regression": PodRegression(train, True)}
+    metrics: dict[str, Any] = spon.evaluate(model, test, baselines)
+    floor = fe_floor(problem, test, comm)
+    metrics["fe_floor_l2"], metrics["fe_floor_h1"] = summary(floor.best_l2), summary(floor.best_h1)
+    metrics["fe_solve_l2"], metrics["fe_solve_h1"] = summary(floor.solve_l2), summary(floor.solve_h1)
+    one, many = test.inputs[:1], test.inputs
+    metrics["seconds"] = {
+        "fe_solve": statistics.median(test.seconds.tolist()),
+        "prediction": _median_seconds(lambda: model.predict(one)),
+        "prediction_in_batch": _median_seconds(lambda: model.predict(many)) / len(many),
+    }
+    by_error = test.numbers[np.argsort(relative_errors(test, model.predict(test.inputs), "l2"))]
+    metrics["samples"] = {"median": int(by_error[(len(test) - 1) // 2]), "worst": int(by_error[-1])}
+    return metrics
+
+
+def _write_pictures(folder: Path, problem: Any, model: Any, test: Any, samples: dict[str, int]) -> None:
+    """Fields of the median sample, and a picture of all samples named."""
+    import numpy as np
+
+    import spon
+    from spon.plots import plot_predictions
+
+    predicted = model.predict(test.inputs)
+    rows = {label: int(np.flatnonzero(test.numbers == number)[0]) for label, number in samples.items()}
+    m, u, guess = test.inputs[rows["median"]], test.outputs[rows["median"]], predicted[rows["median"]]
+    fields = {test.names[0]: m, f"{test.names[1]}_reference": u, test.names[1]: guess, "error": guess - u}
+    spon.write(folder / "u.bp", problem.order, fields)
+    spon.write(folder / "u.xdmf", problem.order, fields)
+    plot_predictions(folder / "plate.png", test, predicted, list(rows.items()))
 
 
 def _device(name: str) -> Any:

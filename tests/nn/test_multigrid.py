@@ -105,6 +105,15 @@ def test_initial_parameters_follow_the_seed_alone(problem):
     assert not torch.equal(first.lift.weight, third.lift.weight)
 
 
+def test_bad_types_and_coefficients_are_refused(problem):
+    d = problem.discretisation
+    with pytest.raises(spon.SponError, match="dtype float16; allowed: float32, float64"):
+        Multigrid(d, 4, dtype="float16")
+    features, kappa = random_features(d)
+    with pytest.raises(spon.SponError, match="not positive definite: κ must be > 0"):
+        Multigrid(d, 4, dtype="float64")(features, -kappa)
+
+
 @pytest.mark.parametrize("settings", [{"widths": ()}, {"widths": (4, 0)}, {"cycles": 0}])
 def test_bad_settings_are_refused(problem, settings):
     with pytest.raises(spon.SponError, match="allowed: widths >= 1, cycles >= 1"):

@@ -41,7 +41,7 @@ class Multigrid(nn.Module):
         seed: of the initial parameters.
 
     Raises:
-        SponError: no width or a width < 1, or no cycle.
+        SponError: no width or a width < 1, no cycle, or another dtype.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class Multigrid(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        name = str(dtype).removeprefix("torch.")
+        if name not in ("float32", "float64"):
+            raise SponError(f"dtype {name}; allowed: float32, float64")
+        dtype = getattr(torch, name)
         if not widths or min(widths) < 1 or cycles < 1:
             raise SponError(f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1")
         self.settings: dict[str, Any] = {
@@ -63,7 +66,7 @@ class Multigrid(nn.Module):
             "widths": [int(w) for w in widths],
             "cycles": cycles,
             "coefficient": coefficient,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": name,
         }
         levels = discretisation.levels
         channels = [widths[min(k, len(widths) - 1)] for k in range(len(levels))]
@@ -233,7 +236,10 @@ class _CoarseInverse(nn.Module):
         else:
             weighted = cells.T.repeat(1, self.gdim)[:, :, None] * self.gradient
             matrix = self.gradient.T @ weighted
-        return torch.linalg.cholesky(matrix + self.shift)
+        factor, failed = torch.linalg.cholesky_ex(matrix + self.shift)
+        if bool(failed.any()):
+            raise SponError("the stiffness of the coarsest level is not positive definite: κ must be > 0")
+        return factor
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         n, batch, channels = x.shape
