@@ -140,8 +140,8 @@ def run(arguments: argparse.Namespace) -> None:
             _write_pictures(folder, problem, model, test, metrics["samples"])
             metrics["seconds"]["total"] = time.perf_counter() - started
             _write_json(folder / "metrics.json", metrics)
-    say(_table(metrics))
-    say(_where(folder))
+            print(_table(metrics))
+            print(_where(folder))
 
 
 def _plate(arguments: argparse.Namespace, size: _Size, comm: Any) -> Any:
