@@ -38,10 +38,9 @@ def add_parser(verbs: Any) -> None:
         help="mesh, data, training, evaluation and files for ParaView in one go",
         description="Learn the map from a random conductivity to the temperature of a plate with "
         "three holes, or of your own plane mesh; verify it against finite elements and two baselines.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("-o", "--output", metavar="DIR", default="demo", help="folder for the results")
+    add("-o", "--output", metavar="DIR", default="demo", help="folder for the results; default: demo")
     add("--quick", action="store_true", help="a small problem in double precision, in seconds")
     add(
         "--mesh",
@@ -53,19 +52,19 @@ def add_parser(verbs: Any) -> None:
         metavar="NAME=K",
         nargs="+",
         type=_named_value,
-        help="prescribed temperatures on named boundaries; default: left=0 right=0 circle=1",
+        help="prescribed temperatures on named boundaries; default on the plate: left=0 right=0 circle=1",
     )
     add(
         "--flux",
         metavar="NAME=Q",
         nargs="+",
         type=_named_value,
-        help="heat flux into the plate on named boundaries; default: slot=1 on the plate",
+        help="heat flux into the plate on named boundaries; default on the plate: slot=1",
     )
     add("--refinements", metavar="N", type=int, help="uniform refinements; default: 2, quick: 1")
     add("--epochs", metavar="N", type=int, help=f"default: {_FULL.epochs}, quick: {_QUICK.epochs}")
-    add("--seed", type=int, default=0, help="of the random conductivities")
-    add("--device", default="cpu", help="where to train: cpu, cuda, cuda:1, ...")
+    add("--seed", type=int, default=0, help="of the random conductivities; default: 0")
+    add("--device", default="cpu", help="where to train: cpu, cuda, cuda:1, ...; default: cpu")
     parser.set_defaults(run=run)
 
 
@@ -154,6 +153,9 @@ def _plate(arguments: argparse.Namespace, size: _Size, comm: Any) -> Any:
     if coarse.arrays.cell_type != "triangle":
         raise SponError(f"{coarse.arrays.source}: cells are {coarse.arrays.cell_type}; allowed: triangle")
     own = arguments.mesh is not None  # the plate's default flux means nothing there
+    if own and not arguments.temperature:
+        names = ", ".join(f"'{name}'" for name in coarse.arrays.facet_names)
+        raise SponError(f"--mesh needs --temperature NAME=K; {coarse.arrays.source} has: {names or 'none'}")
     flux = dict(arguments.flux or []) if own or arguments.flux else None
     temperature = dict(arguments.temperature) if arguments.temperature else None
     plate = spon.load_problem(spon.find_problem("plate.py")).Plate

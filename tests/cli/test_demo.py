@@ -3,6 +3,7 @@ import json
 import meshio
 import numpy as np
 import pytest
+from conftest import MESHES
 from mpi4py import MPI
 
 import spon
@@ -45,6 +46,7 @@ def test_demo_writes_what_it_says(shared_folder, capsys):
     ("arguments", "message"),
     [
         (["--mesh", "absent.msh"], "no such mesh file: absent.msh"),
+        (["--mesh", str(MESHES / "plate.geo")], "--mesh needs --temperature NAME=K; "),
         (["--temperature", "inflow=1"], "boundary 'inflow' not found in"),
         (["--flux", "inflow=1"], "boundary 'inflow' not found in"),
         (["--refinements", "-1"], "refinements = -1; allowed: 0, 1, 2"),
