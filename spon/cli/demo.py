@@ -28,7 +28,7 @@ class _Size:
 
 
 _FULL = _Size(refinements=2, train=200, test=50, epochs=40, cycles=2, dtype="float32")
-_QUICK = _Size(refinements=1, train=64, test=16, epochs=16, cycles=1, dtype="float64")
+_QUICK = _Size(refinements=1, train=128, test=32, epochs=24, cycles=1, dtype="float64")
 
 
 def add_parser(verbs: Any) -> None:
