@@ -1,8 +1,8 @@
 """Seconds per prediction against seconds per finite-element solve, on the plate refined 1 to 4 times.
 
 Run with `./dev run python3 benchmarks/prediction.py`; writes results/prediction.json and RESULTS.md.
-Weights are random: they do not change the time. Both sides use one core, in one run: the solve is
-assembly and sparse Cholesky of one sample, the fastest of PETSc's solvers that we tried there.
+Weights are random: they do not change the time. Both sides use one core, in one run; a solve is
+assembly and PETSc's sparse Cholesky for one sample.
 """
 
 import statistics

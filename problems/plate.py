@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 import ufl
+from dolfinx import fem
 
 import spon
 
@@ -32,6 +33,9 @@ class Plate(spon.Problem):
         source: f, W/m³.
         sigma: standard deviation of log κ.
         length: range ℓ of log κ as a fraction of the larger extent of the mesh.
+
+    Raises:
+        spon.SponError: a heat flux that is not finite.
     """
 
     input_name, output_name = "kappa", "u"
@@ -46,6 +50,9 @@ class Plate(spon.Problem):
         sigma: float = 0.7,
         length: float = 0.25,
     ) -> None:
+        for name, q in (flux or {}).items():
+            if not np.isfinite(q):
+                raise spon.SponError(f"the heat flux on boundary '{name}' is {q}; it must be finite")
         super().__init__(hierarchy, temperature or {"left": 0.0, "right": 0.0, "circle": 1.0})
         self.flux = dict({"slot": 1.0} if flux is None else flux)
         self.source, self.sigma, self.length = source, sigma, length
@@ -71,7 +78,9 @@ class Plate(spon.Problem):
 
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v − Σ ∫ q v ds."""
-        form = m * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx - self.source * v * ufl.dx
+        mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation
+        form = m * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx
+        form -= fem.Constant(mesh, float(self.source)) * v * ufl.dx
         for boundary, q in self.flux.items():
-            form -= q * v * self.ds(boundary)
+            form -= fem.Constant(mesh, float(q)) * v * self.ds(boundary)
         return form

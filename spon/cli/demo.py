@@ -156,10 +156,18 @@ def _plate(arguments: argparse.Namespace, size: _Size, comm: Any) -> Any:
     if own and not arguments.temperature:
         names = ", ".join(f"'{name}'" for name in coarse.arrays.facet_names)
         raise SponError(f"--mesh needs --temperature NAME=K; {coarse.arrays.source} has: {names or 'none'}")
-    flux = dict(arguments.flux or []) if own or arguments.flux else None
-    temperature = dict(arguments.temperature) if arguments.temperature else None
+    flux = _unique("--flux", arguments.flux or []) if own or arguments.flux else None
+    temperature = _unique("--temperature", arguments.temperature) if arguments.temperature else None
     plate = spon.load_problem(spon.find_problem("plate.py")).Plate
     return plate(spon.Hierarchy.uniform(coarse, size.refinements), temperature, flux)
+
+
+def _unique(option: str, pairs: list[tuple[str, float]]) -> dict[str, float]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise SponError(f"{option} gives boundary '{name}' {names.count(name)} times; allowed: once")
+    return dict(pairs)
 
 
 def _measure(problem: Any, model: Any, train: Any, test: Any, comm: Any) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -35,10 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError:  # reported by the verb that needs it
         comm = None
     first = comm is None or comm.rank == 0
-    if not first:
-        parser.print_usage = parser.print_help = lambda *_: None  # type: ignore[method-assign]
-        parser._print_message = lambda *_: None  # type: ignore[method-assign]
-    chosen = parser.parse_args(arguments)
+    with contextlib.ExitStack() as stack:
+        if not first:  # one message, not one from each rank
+            silence = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+            stack.enter_context(contextlib.redirect_stderr(silence))
+        chosen = parser.parse_args(arguments)
     if comm is not None and comm.size > 1:
         sys.excepthook = _abort_all
     try:

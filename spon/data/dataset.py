@@ -106,8 +106,9 @@ class Dataset:
             discretisation = Discretisation.read(file["discretisation"])
             try:
                 arrays = {k: file[k][()] for k in ("inputs", "outputs", "numbers", "seconds")}
+                names = (str(file.attrs["input_name"]), str(file.attrs["output_name"]))
+                units = (str(file.attrs["input_units"]), str(file.attrs["output_units"]))
+                seed = int(file.attrs["seed"])
             except (KeyError, OSError) as error:
                 raise SponError(f"{path}: incomplete or damaged data set: {error}") from error
-            names = (str(file.attrs["input_name"]), str(file.attrs["output_name"]))
-            units = (str(file.attrs["input_units"]), str(file.attrs["output_units"]))
-            return cls(discretisation, seed=int(file.attrs["seed"]), names=names, units=units, **arrays)
+            return cls(discretisation, seed=seed, names=names, units=units, **arrays)

@@ -31,7 +31,7 @@ class MeshArrays:
 
     Raises:
         SponError: NaN coordinates, a vertex number out of range, unused points, or a facet that
-            belongs to two named boundaries.
+            belongs to no cell or to two named boundaries.
     """
 
     points: npt.NDArray[np.float64]
@@ -58,12 +58,23 @@ class MeshArrays:
         used[self.cells] = True
         if not used.all():
             raise SponError(f"{self.source}: {np.count_nonzero(~used)} points belong to no cell")
-        self._check_overlap()
+        self._check_facets()
 
-    def _check_overlap(self) -> None:
+    def _check_facets(self) -> None:
         if len(self.facets) == 0:
             return
         key = np.sort(self.facets, axis=1)
+        # number the vertices of named facets alone, so that a facet fits into one integer
+        number = np.full(len(self.points), -1, dtype=np.int64)
+        vertices = np.unique(key)
+        number[vertices] = np.arange(len(vertices))
+        sides = np.concatenate([np.delete(self.cells, v, axis=1) for v in range(self.cells.shape[1])])
+        sides = number[np.sort(sides, axis=1)]
+        sides = sides[(sides >= 0).all(axis=1)]
+        powers = len(vertices) ** np.arange(key.shape[1])[::-1]
+        alone = ~np.isin(number[key] @ powers, sides @ powers)
+        if alone.any():
+            raise SponError(f"{self.source}: {np.count_nonzero(alone)} named facets belong to no cell")
         _, first, count = np.unique(key, axis=0, return_index=True, return_counts=True)
         if (count > 1).any():
             facet = key[first[count > 1][0]]

@@ -78,8 +78,8 @@ def train(
 
     Minimises the mean relative error in a finite-element norm. Ranks share the microbatches of each
     batch, whose gradients are summed in a fixed order: on CPUs, with the same number of threads per
-    rank, the result is the same to the last bit on any number of ranks. (Training amplifies
-    round-off: sums in another order changed the errors of the plate example by some per cent.)
+    rank, the result is the same to the last bit on any number of ranks. (In another order
+    round-off would differ, and training amplifies it.)
 
     Args:
         model: trained in place, on its device; the same on every rank.

@@ -47,6 +47,8 @@ def test_demo_writes_what_it_says(shared_folder, capsys):
     [
         (["--mesh", "absent.msh"], "no such mesh file: absent.msh"),
         (["--mesh", str(MESHES / "plate.geo")], "--mesh needs --temperature NAME=K; "),
+        (["--temperature", "left=1", "left=2"], "--temperature gives boundary 'left' 2 times; allowed: once"),
+        (["--flux", "top=nan"], "the heat flux on boundary 'top' is nan; it must be finite"),
         (["--temperature", "inflow=1"], "boundary 'inflow' not found in"),
         (["--flux", "inflow=1"], "boundary 'inflow' not found in"),
         (["--refinements", "-1"], "refinements = -1; allowed: 0, 1, 2"),

@@ -83,5 +83,10 @@ def test_damaged_data_are_refused(dataset, tmp_path):
         del file["outputs"]
     with pytest.raises(spon.SponError, match="incomplete or damaged data set"):
         spon.Dataset.load(tmp_path / "e.h5")
+    dataset.save(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file.attrs["seed"]
+    with pytest.raises(spon.SponError, match="incomplete or damaged data set"):
+        spon.Dataset.load(tmp_path / "f.h5")
     with pytest.raises(spon.SponError, match=r"cannot write .*: No such file"):
         dataset.save(tmp_path / "absent" / "d.h5")

@@ -108,6 +108,8 @@ def test_damaged_arrays_are_refused():
             facets=np.concatenate([arrays.facets, arrays.facets[:1]]),
             facet_tags=np.concatenate([arrays.facet_tags, [2]]).astype(np.int32),
         )
+    with pytest.raises(spon.SponError, match="1 named facets belong to no cell"):
+        altered(facets=np.concatenate([arrays.facets[:-1], [[0, 8 - 1]]]))
     with pytest.raises(spon.SponError, match="cells are prism; allowed: triangle"):
         altered(cell_type="prism")
 
