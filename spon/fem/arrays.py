@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spon.errors import SponError
+from spon.fem import reference
+from spon.fem.checks import check
 
 __all__ = ["MeshArrays"]
-
-_FACET_NODES = {"triangle": 2, "tetrahedron": 3}
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,22 @@ class MeshArrays:
     """A mesh in the order of its input, which defines spon's canonical numbering.
 
     Args:
-        points: (points, gdim) float64, every one used by a cell.
-        cells: (cells, vertices) int64, vertices in DOLFINx's order.
-        cell_type: "triangle" or "tetrahedron" (first order).
+        points: (points, gdim) float64, every one used by a cell; several may coincide, as on cracks.
+        cells: (cells, nodes) int64, in DOLFINx's order of Lagrange nodes, so the corners come first.
+            The number of nodes says the degree of the geometry: triangle 3 or 6, quadrilateral
+            4 or 9, tetrahedron 4 or 10, hexahedron 8 or 27.
+        cell_type: "triangle", "quadrilateral", "tetrahedron" or "hexahedron".
         cell_tags: (cells,) int32, -1 where a cell has no physical group.
-        facets: (tagged facets, vertices) int64.
+        facets: (tagged facets, corners) int64, in DOLFINx's order of corners.
         facet_tags: (tagged facets,) int32.
         cell_names: tag of each named group of cells.
         facet_names: tag of each named group of facets.
         source: file the mesh came from, for messages.
 
     Raises:
-        SponError: NaN coordinates, a vertex number out of range, unused points, or a facet that
-            belongs to no cell or to two named boundaries.
+        SponError: NaN coordinates, a point number out of range, unused points, a cell that is there
+            twice, is flat or folds over itself, or a facet that belongs to no cell or to two named
+            boundaries.
     """
 
     points: npt.NDArray[np.float64]
@@ -45,42 +48,7 @@ class MeshArrays:
     source: str = "mesh"
 
     def __post_init__(self) -> None:
-        if self.cell_type not in _FACET_NODES:
-            allowed = ", ".join(_FACET_NODES)
-            raise SponError(f"{self.source}: cells are {self.cell_type}; allowed: {allowed}")
-        if not np.isfinite(self.points).all():
-            raise SponError(f"{self.source}: a point has a coordinate that is not finite")
-        used = np.zeros(len(self.points), dtype=bool)
-        if len(self.cells) == 0:
-            raise SponError(f"{self.source}: has no cells")
-        if self.cells.min() < 0 or self.cells.max() >= len(self.points):
-            raise SponError(f"{self.source}: a cell refers to a point that does not exist")
-        used[self.cells] = True
-        if not used.all():
-            raise SponError(f"{self.source}: {np.count_nonzero(~used)} points belong to no cell")
-        self._check_facets()
-
-    def _check_facets(self) -> None:
-        if len(self.facets) == 0:
-            return
-        key = np.sort(self.facets, axis=1)
-        # number the vertices of named facets alone, so that a facet fits into one integer
-        number = np.full(len(self.points), -1, dtype=np.int64)
-        vertices = np.unique(key)
-        number[vertices] = np.arange(len(vertices))
-        sides = np.concatenate([np.delete(self.cells, v, axis=1) for v in range(self.cells.shape[1])])
-        sides = number[np.sort(sides, axis=1)]
-        sides = sides[(sides >= 0).all(axis=1)]
-        powers = len(vertices) ** np.arange(key.shape[1])[::-1]
-        alone = ~np.isin(number[key] @ powers, sides @ powers)
-        if alone.any():
-            raise SponError(f"{self.source}: {np.count_nonzero(alone)} named facets belong to no cell")
-        _, first, count = np.unique(key, axis=0, return_index=True, return_counts=True)
-        if (count > 1).any():
-            facet = key[first[count > 1][0]]
-            tags = set(self.facet_tags[(key == facet).all(axis=1)].tolist())
-            names = sorted(n for n, t in self.facet_names.items() if t in tags)
-            raise SponError(f"{self.source}: a facet belongs to more than one boundary: {', '.join(names)}")
+        check(self)
 
     @property
     def gdim(self) -> int:
@@ -90,4 +58,38 @@ class MeshArrays:
     @property
     def tdim(self) -> int:
         """Topological dimension."""
-        return _FACET_NODES[self.cell_type]
+        return reference.nodes(self.cell_type, 1).shape[1]
+
+    @property
+    def degree(self) -> int:
+        """Degree of the geometry: 1 for straight cells, 2 for curved ones."""
+        return 1 + reference.NODES[self.cell_type].index(self.cells.shape[1])
+
+    @property
+    def corners(self) -> npt.NDArray[np.int64]:
+        """Corners of each cell, (cells, corners)."""
+        return self.cells[:, : reference.NODES[self.cell_type][0]]
+
+    @property
+    def sides(self) -> npt.NDArray[np.int64]:
+        """Corners of every facet of every cell, (cells, facets, corners of a facet)."""
+        return self.cells[:, reference.facet_corners(self.cell_type)]
+
+    @property
+    def centroids(self) -> npt.NDArray[np.float64]:
+        """Mean of the corners of each cell, (cells, gdim)."""
+        return np.asarray(self.points[self.corners].mean(axis=1))
+
+    def cells_named(self, name: str) -> npt.NDArray[np.int64]:
+        """Return the numbers of the cells of a named group.
+
+        Raises:
+            SponError: there is no such group, or no cell is in it.
+        """
+        if name not in self.cell_names:
+            allowed = ", ".join(f"'{n}'" for n in self.cell_names) or "none"
+            raise SponError(f"cell group '{name}' not found in {self.source}; it has: {allowed}")
+        found = np.flatnonzero(self.cell_tags == self.cell_names[name])
+        if len(found) == 0:
+            raise SponError(f"cell group '{name}' of {self.source} has no cells")
+        return found

@@ -36,7 +36,7 @@ class TaggedMesh:
 
     def __init__(self, arrays: MeshArrays, comm: MPI.Comm = MPI.COMM_WORLD) -> None:
         self.arrays = arrays
-        element = basix.ufl.element("Lagrange", arrays.cell_type, 1, shape=(arrays.gdim,))
+        element = basix.ufl.element("Lagrange", arrays.cell_type, arrays.degree, shape=(arrays.gdim,))
         first = comm.rank == 0
         cells = arrays.cells if first else arrays.cells[:0]
         points = arrays.points if first else arrays.points[:0]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gmsh
 import numpy as np
 import pytest
@@ -7,7 +9,10 @@ from dolfinx import fem
 from mpi4py import MPI
 
 import spon
+from meshes import box, mapped
+from spon.fem import reference
 from spon.fem.arrays import MeshArrays
+from spon.fem.mesh import TaggedMesh
 from spon.fem.readers import read_arrays
 
 WORLD = MPI.COMM_WORLD
@@ -95,23 +100,107 @@ def altered(**changes):
     return MeshArrays(**{**vars(arrays), **changes})
 
 
-def test_damaged_arrays_are_refused():
-    arrays = square(2)
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+@pytest.mark.parametrize("degree", [1, 2])
+def test_unit_boxes_have_unit_measures(cell_type, degree):
+    mesh = TaggedMesh(box(cell_type, 2, degree), MPI.COMM_SELF)
+    assert mesh.arrays.degree == degree
+    assert total(1 * ufl.dx(mesh.dolfinx), MPI.COMM_SELF) == pytest.approx(1.0, abs=1e-12)
+    for name in mesh.arrays.facet_names:
+        assert total(1 * mesh.ds(name), MPI.COMM_SELF) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+@pytest.mark.parametrize("degree", [1, 2])
+def test_damaged_arrays_are_refused(cell_type, degree):
+    arrays = box(cell_type, 2, degree)
+    first, n = arrays.cells[:1], len(arrays.points)
+
+    def damaged(**changes):
+        return replace(arrays, **changes)
+
+    def tags(n):
+        return np.ones(n, np.int32)
+
     with pytest.raises(spon.SponError, match="1 points belong to no cell"):
-        altered(points=np.concatenate([arrays.points, [[2.0, 2.0]]]))
-    with pytest.raises(spon.SponError, match="not finite"):
-        altered(points=np.where(arrays.points == 1.0, np.nan, arrays.points))
-    with pytest.raises(spon.SponError, match="a point that does not exist"):
-        altered(cells=arrays.cells + 1)
+        damaged(points=np.concatenate([arrays.points, 2 + arrays.points[:1]]))
+    with pytest.raises(spon.SponError, match="a coordinate that is not finite, the first is point"):
+        damaged(points=np.where(arrays.points == 1.0, np.nan, arrays.points))
+    with pytest.raises(spon.SponError, match=f"a point that does not exist: {n}; allowed: 0 to {n - 1}"):
+        damaged(cells=arrays.cells + 1)
+    with pytest.raises(spon.SponError, match=rf"1 duplicate cells: cell {len(arrays.cells)} .* of cell 0$"):
+        damaged(cells=np.concatenate([arrays.cells, first]), cell_tags=tags(len(arrays.cells) + 1))
     with pytest.raises(spon.SponError, match="more than one boundary: left, right"):
-        altered(
-            facets=np.concatenate([arrays.facets, arrays.facets[:1]]),
+        damaged(
+            facets=np.concatenate([arrays.facets, arrays.facets[:1, ::-1]]),
             facet_tags=np.concatenate([arrays.facet_tags, [2]]).astype(np.int32),
         )
+    inner = arrays.cells[0, : arrays.facets.shape[1]].copy()
+    inner[0] = arrays.cells[-1, arrays.corners.shape[1] - 1]
     with pytest.raises(spon.SponError, match="1 named facets belong to no cell"):
-        altered(facets=np.concatenate([arrays.facets[:-1], [[0, 8 - 1]]]))
-    with pytest.raises(spon.SponError, match="cells are prism; allowed: triangle"):
+        damaged(facets=np.concatenate([arrays.facets[:-1], [inner]]))
+    with pytest.raises(spon.SponError, match=f"a facet has 5 corners; allowed for {cell_type}: "):
+        damaged(facets=np.zeros((len(arrays.facets), 5), np.int64))
+    with pytest.raises(spon.SponError, match=r"cells are degenerate: .*; the first is cell 0 at \("):
+        damaged(points=arrays.points * [0, *[1] * (arrays.gdim - 1)])
+    with pytest.raises(spon.SponError, match=f"a {cell_type} has 2 nodes; allowed: "):
+        damaged(cells=arrays.cells[:, :2])
+    with pytest.raises(spon.SponError, match=f"points have 1 coordinates; allowed for {cell_type}: "):
+        damaged(points=arrays.points[:, :1])
+
+
+def test_unknown_cells_are_refused():
+    with pytest.raises(
+        spon.SponError, match="cells are prism; allowed: triangle, quadrilateral, tetrahedron"
+    ):
         altered(cell_type="prism")
+    with pytest.raises(spon.SponError, match="has no cells"):
+        altered(cells=np.empty((0, 3), np.int64))
+
+
+@pytest.mark.parametrize(
+    ("cell_type", "swap"), [("quadrilateral", [1, 0, 2, 3]), ("hexahedron", range(7, -1, -1))]
+)
+def test_tensor_cells_in_another_order_fold(cell_type, swap):
+    arrays = box(cell_type, 2)
+    swap = [*swap[:2], *swap[2:][::-1]] if cell_type == "hexahedron" else swap
+    cells = arrays.cells.copy()
+    cells[2] = cells[2][list(swap)]
+    with pytest.raises(spon.SponError, match=r"1 cells are inverted: they fold .* cell 2 at \("):
+        replace(arrays, cells=cells)
+
+
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+def test_curved_cells_fold_when_an_edge_node_passes_the_other_side(cell_type):
+    arrays = box(cell_type, 1, degree=2)
+    points = arrays.points.copy()
+    middle = arrays.cells[0][(arrays.points[arrays.cells[0]] == 0.5).sum(axis=1) == 1][0]
+    axis = int(np.flatnonzero(points[middle] != 0.5)[0])
+    points[middle, axis] += 1.5 * (1 - 2 * points[middle, axis])
+    with pytest.raises(spon.SponError, match=r"cells are inverted: they fold .*; the first is cell \d+ at"):
+        replace(arrays, points=points)
+
+
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+def test_mirrored_cells_and_coinciding_points_are_allowed(cell_type):
+    arrays = box(cell_type, 2)
+    mirrored = mapped(arrays, lambda x: (-x[0], *x[1:]))
+    assert TaggedMesh(mirrored, MPI.COMM_SELF).arrays is mirrored
+    left = (arrays.centroids[:, 0] < 0.5)[:, None]
+    n = len(arrays.points)
+    both = np.where(left, arrays.cells, arrays.cells + n)  # a crack along x = 1/2
+    used, cells = np.unique(both, return_inverse=True)
+    points = np.tile(arrays.points, (2, 1))[used]
+    cracked = replace(
+        arrays,
+        points=points,
+        cells=cells.reshape(both.shape),
+        facets=arrays.facets[:0],
+        facet_tags=arrays.facet_tags[:0],
+    )
+    mesh = TaggedMesh(cracked, MPI.COMM_SELF)
+    sides = 6 if arrays.gdim == 2 else 8
+    assert total(1 * ufl.ds(mesh.dolfinx), MPI.COMM_SELF) == pytest.approx(sides, abs=1e-12)
 
 
 def test_tetrahedra_are_read(tmp_path):
