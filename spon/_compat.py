@@ -9,6 +9,7 @@ from spon.errors import MissingDependencyError, SponError
 __all__ = [
     "OLDEST_DOLFINX",
     "check_scalar",
+    "collapse",
     "create_mesh",
     "geometry_dofmap",
     "gmsh_cell_permutation",
@@ -109,3 +110,15 @@ def geometry_dofmap(mesh: Any) -> Any:
     if _version() < (0, 11):
         return mesh.geometry.dofmap
     return mesh.geometry.dofmaps[0]
+
+
+def collapse(subspace: Any) -> tuple[Any, Any]:
+    """Return a member of a mixed space as a space of its own, and the parent's number of each DoF.
+
+    Args:
+        subspace: `space.sub(i)`. 0.11 returns the numbers in a list, one array for each kind of cell.
+    """
+    import numpy as np
+
+    space, parents = subspace.collapse()
+    return space, np.asarray(parents).reshape(-1)

@@ -21,6 +21,10 @@ settings.load_profile("spon")
 MESHES = Path(__file__).parent.parent / "meshes"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="all cell types and elements; minutes")
+
+
 @pytest.hookimpl(trylast=True)  # after the reporter is there
 def pytest_configure(config):
     with config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():

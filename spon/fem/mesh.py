@@ -16,7 +16,10 @@ from mpi4py import MPI
 from spon import _compat
 from spon.errors import SponError, agree
 from spon.fem.arrays import MeshArrays
+from spon.fem.geometry import Geometry
+from spon.fem.numbering import Numbering
 from spon.fem.readers import read_arrays
+from spon.fem.topology import Topology
 
 __all__ = ["TaggedMesh", "read_mesh"]
 
@@ -42,6 +45,7 @@ class TaggedMesh:
         points = arrays.points if first else arrays.points[:0]
         self.dolfinx = _compat.create_mesh(comm, cells, points, element)
         self.facet_tags = self._facet_tags(first)
+        self._numberings: list[tuple[Any, Numbering]] = []
 
     def _facet_tags(self, first: bool) -> Any:
         tdim = self.arrays.tdim
@@ -53,6 +57,28 @@ class TaggedMesh:
         return mesh.meshtags_from_entities(
             self.dolfinx, tdim - 1, adjacency, values.astype(np.int32, copy=False)
         )
+
+    @cached_property
+    def topology(self) -> Topology:
+        """Edges and faces of the input mesh."""
+        return Topology(self.arrays)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Coordinate maps of the input mesh."""
+        return Geometry(self.arrays)
+
+    def numbering(self, element: Any) -> Numbering:
+        """Return the canonical DoFs of a `basix` element, made once.
+
+        Args:
+            element: not blocked.
+        """
+        for known, numbering in self._numberings:
+            if known == element:
+                return numbering
+        self._numberings.append((element, Numbering(self.topology, element)))
+        return self._numberings[-1][1]
 
     @property
     def comm(self) -> MPI.Comm:
