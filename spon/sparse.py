@@ -20,8 +20,8 @@ def congruent(matrix: sp.csr_array, left: sp.csr_array | None, right: sp.csr_arr
         right: R, None for the identity.
     """
 
-    def product(a: sp.csr_array, l: sp.csr_array | None, r: sp.csr_array | None) -> sp.csr_array:
-        a = a if l is None else l.T @ a
+    def product(a: sp.csr_array, le: sp.csr_array | None, r: sp.csr_array | None) -> sp.csr_array:
+        a = a if le is None else le.T @ a
         return sp.csr_array(a if r is None else a @ r)
 
     ones = [None if m is None else _ones(m) for m in (matrix, left, right)]
