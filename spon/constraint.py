@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+
+from spon.errors import SponError
 
 __all__ = ["Constraint"]
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Constraint:
     """u = Z û + u_g: whatever û is, u satisfies the constraint exactly.
 
+    û are the free ones among the DoFs of a *latent* space, which is the space of u itself for
+    prescribed and tied DoFs, and that of the stream function or vector potential for
+    divergence-free fields. Z = C S with S from û to the latent DoFs, and C (the curl) from there to u.
+
     Args:
         Z: (DoFs, free DoFs); a row without entries is a fixed DoF.
         shift: (DoFs,) u_g, which carries the boundary data.
+        selection: (latent DoFs, free DoFs) S, with orthogonal columns; None: Z itself.
     """
 
     Z: sp.csr_array
-    shift: npt.NDArray[np.float64]
+    shift: Floats
+    selection: sp.csr_array | None = None
+
+    @classmethod
+    def none(cls, dofs: int) -> Constraint:
+        """Return the constraint that every function satisfies.
+
+        Args:
+            dofs: of the space.
+        """
+        return cls(sp.csr_array(sp.eye_array(dofs)), np.zeros(dofs))
+
+    @property
+    def S(self) -> sp.csr_array:  # noqa: N802
+        """(latent DoFs, free DoFs)."""
+        return self.Z if self.selection is None else self.selection
 
     @cached_property
     def fixed(self) -> npt.NDArray[np.bool_]:
@@ -31,13 +57,46 @@ class Constraint:
         return out
 
     @cached_property
-    def pseudo_inverse(self) -> sp.csr_array:
-        """(free DoFs, DoFs) with Z⁺ Z = I, for Z with orthogonal columns (dropped or tied rows)."""
-        length = self.Z.multiply(self.Z).sum(axis=0)
-        return sp.csr_array(sp.diags_array(1.0 / length) @ self.Z.T)
+    def fixed_latent(self) -> npt.NDArray[np.bool_]:
+        """(latent DoFs,) True where no û has a part in the latent DoF."""
+        out: npt.NDArray[np.bool_] = np.diff(self.S.indptr) == 0
+        return out
 
-    def violation(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return max |u − (Z Z⁺ (u − u_g) + u_g)| for every sample.
+    @cached_property
+    def from_latent(self) -> sp.csr_array:
+        """(free DoFs, latent DoFs) S⁺, with S⁺ S = I: drops fixed DoFs and averages tied ones."""
+        length = self.S.multiply(self.S).sum(axis=0)
+        return sp.csr_array(sp.diags_array(1.0 / length) @ self.S.T)
+
+    @cached_property
+    def _solve(self) -> Callable[[Floats], Floats]:
+        gram = sp.csc_array(self.Z.T @ self.Z)
+        off = gram - sp.diags_array(gram.diagonal())
+        if abs(off).max() <= 1e-14 * gram.diagonal().max():
+            scale = 1.0 / gram.diagonal()
+            return lambda b: (scale * b.T).T
+        return spla.factorized(gram)  # sparse LU; the curl has full column rank
+
+    def free(self, values: Floats) -> Floats:
+        """Return the û whose u is nearest to given values in the Euclidean norm.
+
+        Args:
+            values: (samples, DoFs).
+
+        Returns:
+            (samples, free DoFs): (ZᵀZ)⁻¹ Zᵀ (u − u_g).
+        """
+        rhs = self.Z.T @ (values - self.shift).T
+        out: Floats = np.ascontiguousarray(self._solve(rhs).T)
+        return out
+
+    def expand(self, free: Floats) -> Floats:
+        """Return u = Z û + u_g, (samples, DoFs), of û (samples, free DoFs)."""
+        out: Floats = (self.Z @ free.T).T + self.shift
+        return out
+
+    def violation(self, values: Floats) -> Floats:
+        """Return max |u − (Z û + u_g)| with the nearest û, for every sample.
 
         Args:
             values: (samples, DoFs).
@@ -45,7 +104,86 @@ class Constraint:
         Returns:
             (samples,): 0 for admissible functions, up to round-off.
         """
-        free = values - self.shift
-        difference = free - (self.Z @ (self.pseudo_inverse @ free.T)).T
-        out: npt.NDArray[np.float64] = np.abs(difference).max(axis=1)
+        difference = values - self.expand(self.free(values))
+        out: Floats = np.abs(difference).max(axis=1)
         return out
+
+    def with_shift(self, shift: Floats) -> Constraint:
+        """Return the same constraint with other data, such as those of a sample.
+
+        Args:
+            shift: (DoFs,) a function that satisfies the constraint with the new data.
+
+        Raises:
+            SponError: wrong shape.
+        """
+        if np.shape(shift) != self.shift.shape:
+            raise SponError(f"shift of shape {np.shape(shift)}; allowed: {self.shift.shape}")
+        return replace(self, shift=np.asarray(shift, dtype=np.float64))
+
+    def prescribe(self, dofs: npt.NDArray[np.int64], values: Floats) -> Constraint:
+        """Fix DoFs in addition, and with each all that are tied to it.
+
+        Args:
+            dofs: (n,) numbers.
+            values: (n,) at these.
+
+        Raises:
+            SponError: a DoF that is a combination of several free ones, or values that contradict the
+                constraint or each other.
+        """
+        entries = np.diff(self.Z.indptr)[dofs]
+        if (entries > 1).any():
+            bad = int(dofs[entries > 1][0])
+            raise SponError(f"cannot prescribe DoF {bad}: it is a combination of {entries.max()} free ones")
+        wanted = np.asarray(values, dtype=np.float64) - self.shift[dofs]
+        scale = max(1.0, float(np.abs(values).max(initial=0.0)))
+        known = entries == 0
+        _contradiction(dofs[known], np.abs(wanted[known]), scale)
+        dofs, wanted = dofs[~known], wanted[~known]
+        first = self.Z.indptr[dofs]
+        columns, coefficient = self.Z.indices[first], self.Z.data[first]
+        value = np.zeros(self.Z.shape[1])
+        value[columns] = wanted / coefficient
+        _contradiction(dofs, np.abs(value[columns] * coefficient - wanted), scale)
+        kept = np.ones(self.Z.shape[1], dtype=bool)
+        kept[columns] = False
+        keep = np.flatnonzero(kept)
+        selection = None if self.selection is None else sp.csr_array(self.selection[:, keep])
+        if len(keep) == 0:
+            raise SponError("every DoF is prescribed; nothing is left to solve for")
+        return Constraint(sp.csr_array(self.Z[:, keep]), self.shift + self.Z @ value, selection)
+
+    def intersect(self, other: Constraint) -> Constraint:
+        """Return the functions that satisfy both.
+
+        Args:
+            other: on the same space; one of the two prescribes single DoFs and does no more.
+
+        Raises:
+            SponError: another number of DoFs; neither is of that kind; contradicting values.
+        """
+        if other.Z.shape[0] != self.Z.shape[0]:
+            raise SponError(f"constraints on {self.Z.shape[0]} and on {other.Z.shape[0]} DoFs")
+        for one, simple in ((self, other), (other, self)):
+            if simple.prescribes:
+                fixed = np.flatnonzero(simple.fixed)
+                return one.prescribe(fixed, simple.shift[fixed])
+        raise SponError(
+            "cannot combine the constraints: neither only prescribes DoFs; tie all faces in one call"
+        )
+
+    @property
+    def prescribes(self) -> bool:
+        """Whether each DoF is either prescribed or free by itself."""
+        Z = self.Z
+        single = bool((np.diff(Z.indptr) <= 1).all()) and bool((np.bincount(Z.indices) == 1).all())
+        return single and self.selection is None and bool((Z.data == 1.0).all())
+
+
+def _contradiction(dofs: npt.NDArray[np.int64], gap: Floats, scale: float) -> None:
+    if len(gap) and gap.max() > 1e-12 * scale:
+        worst = int(gap.argmax())
+        raise SponError(
+            f"the prescribed values contradict each other at DoF {dofs[worst]}: they differ by {gap[worst]:g}"
+        )

@@ -101,6 +101,15 @@ class CanonicalSpace:
         out.size = kept.size
         return out
 
+    def scalar(self) -> CanonicalSpace:
+        """Return the space of one component of a blocked space."""
+        out = object.__new__(CanonicalSpace)
+        (part,) = self.parts
+        out.mesh, out.element = self.mesh, self.element
+        out.parts = (Part(part.numbering, 1, 0, part.name.split(" x ")[0]),)
+        out.size = part.numbering.size
+        return out
+
     def boundary_dofs(self, boundary: str, part: int = 0) -> Integers:
         """Return the numbers of all DoFs of a part on a named boundary, (nodes, block size).
 

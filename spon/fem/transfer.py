@@ -15,7 +15,7 @@ from spon.fem.canonical import CanonicalSpace, Part, point_values
 from spon.fem.geometry import Geometry
 from spon.fem.numbering import Numbering
 
-__all__ = ["Location", "evaluation", "interpolation", "reference_map"]
+__all__ = ["Location", "evaluation", "functionals", "interpolate", "interpolation", "reference_map"]
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -104,7 +104,7 @@ def interpolation(
     Args:
         target: not mixed; take `part(i)` of a mixed space.
         source: with as many components.
-        where: function (cells, X) ↦ `Location` on the mesh of `source` of points given on the mesh
+        where: function (cells, X) ↦ `Location` on the mesh of `source`, of points given on the mesh
             of `target`; default: both are on the same mesh.
         average: where the source jumps between the cells of a node, take the mean weighted with
             the share of each cell in the mass of the node, instead of the value in the first cell.
@@ -124,23 +124,53 @@ def interpolation(
         )
     (part,) = target.parts
     numbering = part.numbering
-    if point_values(numbering.element):
-        if average:
-            return _averaged(target, part, source, where)
-        cells, local = numbering.owners()
-        points = Location(cells, np.array(numbering.element.points)[local])
-        return evaluation(source, points if where is None else where(points))
     if average:
-        raise SponError(f"a mean of several values needs a Lagrange space, not {target.name}")
-    if part.block_size > 1:
+        if not point_values(numbering.element):
+            raise SponError(f"a mean of several values needs a Lagrange space, not {target.name}")
+        return _averaged(target, part, source, where)
+    if not point_values(numbering.element) and part.block_size > 1:
         return _blocked(target, part, source, where)
-    return _by_moments(target, numbering, source, where)
+    functional, points = functionals(target)
+    values = evaluation(source, points if where is None else where(points.cells, points.X))
+    return values if functional is None else _clean(functional @ values)
+
+
+def interpolate(target: CanonicalSpace, function: Any) -> Floats:
+    """Interpolate a function of points, the same on every rank.
+
+    Args:
+        target: not mixed; take `part(i)` of a mixed space.
+        function: points (3, n) ↦ values (n,) or (components, n), as for `dolfinx.fem.Function.interpolate`.
+
+    Returns:
+        (DoFs,) in canonical order.
+
+    Raises:
+        SponError: values of another shape.
+    """
+    geometry, c = target.mesh.geometry, target.value_size
+    (part,) = target.parts
+    scalar = target.scalar() if part.block_size > 1 else target
+    functional, where = functionals(scalar)
+    x = geometry.points(where.cells, where.X)
+    values = np.asarray(function(np.pad(x, ((0, 0), (0, 3 - x.shape[1]))).T), dtype=np.float64)
+    if values.size == c * len(x) and (values.ndim == 2 or c == 1):
+        values = values.reshape(c, len(x))
+    elif values.shape in ((), (1,)) and c == 1:
+        values = np.full((1, len(x)), values.reshape(()))
+    else:
+        raise SponError(f"the function returned shape {values.shape}; allowed: {(c, len(x))}")
+    if part.block_size > 1:
+        columns = values.T if functional is None else functional @ values.T
+        return np.asarray(columns).ravel()
+    flat = values.T.ravel()
+    return flat if functional is None else functional @ flat
 
 
 def _averaged(target: CanonicalSpace, part: Part, source: CanonicalSpace, where: Any) -> sp.csr_array:
     numbering = part.numbering
     points = Location(*target.mesh.geometry.everywhere(np.array(numbering.element.points)))
-    values = evaluation(source, points if where is None else where(points))
+    values = evaluation(source, points if where is None else where(points.cells, points.X))
     weights = nodal_mass(target.mesh.geometry, numbering)
     nodes = numbering.dofmap.ravel()
     total = np.bincount(nodes, weights.ravel(), minlength=numbering.size)
@@ -162,49 +192,48 @@ def nodal_mass(geometry: Geometry, numbering: Numbering) -> Floats:
 
 def _blocked(target: CanonicalSpace, part: Part, source: CanonicalSpace, where: Any) -> sp.csr_array:
     """Interpolate component by component, for blocked elements whose DoFs are moments."""
-    (other,) = source.parts if len(source.parts) == 1 else (None,)
-    if other is None or other.block_size != part.block_size:
+    if len(source.parts) != 1 or source.parts[0].block_size != part.block_size:
         raise SponError(f"cannot interpolate {source.name} into {target.name}")
-    pieces = []
-    for space, member in ((target, part), (source, other)):
-        scalar = object.__new__(CanonicalSpace)
-        scalar.mesh, scalar.element = space.mesh, space.element
-        scalar.parts, scalar.size = (Part(member.numbering, 1, 0, member.name),), member.numbering.size
-        pieces.append(scalar)
-    one = _by_moments(pieces[0], part.numbering, pieces[1], where)
+    one = interpolation(target.scalar(), source.scalar(), where)
     return sp.csr_array(sp.kron(one, sp.eye_array(part.block_size)))
 
 
-def _by_moments(
-    target: CanonicalSpace, numbering: Numbering, source: CanonicalSpace, where: Any
-) -> sp.csr_array:
-    element = numbering.element
-    geometry = target.mesh.geometry
+def functionals(space: CanonicalSpace) -> tuple[sp.csr_array | None, Location]:
+    """Return the DoFs of a space as functionals of values at points.
+
+    Args:
+        space: not mixed; blocked for point values alone.
+
+    Returns:
+        (DoFs, points · components), None where DoF i is the value at point i, and the points.
+    """
+    (part,) = space.parts
+    numbering, element = part.numbering, part.numbering.element
     points = np.array(element.points)
+    cells, local = numbering.owners()
+    if point_values(element):
+        return None, Location(cells, points[local])
+    geometry = space.mesh.geometry
     q, c = len(points), int(element.value_size)
     moments = np.array(element.interpolation_matrix).reshape(element.dim, c, q)
     everywhere = Location(*geometry.everywhere(points))
-    values = evaluation(source, everywhere if where is None else where(everywhere))
-    cells, local = numbering.owners()
-    m = len(target.mesh.arrays.cells)
+    m = len(space.mesh.arrays.cells)
     rows = np.broadcast_to(moments[None], (m, *moments.shape))
     turned = numbering.entity_blocks()
     if turned:
         rows = rows.copy()
-        for dofs, blocks in turned:  # c = T⁻ᵀ ĉ
-            inverse = np.linalg.inv(blocks).transpose(0, 2, 1)
-            rows[:, dofs] = np.einsum("mij,mjcq->micq", inverse, rows[:, dofs])
+    for dofs, blocks in turned:  # c = T⁻ᵀ ĉ
+        inverse = np.linalg.inv(blocks).transpose(0, 2, 1)
+        rows[:, dofs] = np.einsum("mij,mjcq->micq", inverse, rows[:, dofs])
     weights = rows[cells, local]  # (DoFs, component, point)
     pull = _pull_back(geometry, element, everywhere)
     if pull is not None:
-        at = pull.reshape(m, q, c, c)[cells]
-        weights = np.einsum("nbq,nqbd->ndq", weights, at)
+        weights = np.einsum("nbq,nqbd->ndq", weights, pull.reshape(m, q, c, c)[cells])
     columns = (cells[:, None, None] * q + np.arange(q)) * c + np.arange(c)[:, None]
     row = np.broadcast_to(np.arange(len(cells))[:, None, None], columns.shape)
     kept = weights != 0
     shape = (len(cells), m * q * c)
-    functional = sp.csr_array((weights[kept], (row[kept], columns[kept])), shape=shape)
-    return _clean(functional @ values)
+    return sp.csr_array((weights[kept], (row[kept], columns[kept])), shape=shape), everywhere
 
 
 def _clean(matrix: sp.csr_array) -> sp.csr_array:

@@ -55,7 +55,7 @@ class OperatorNetwork(nn.Module):
         self.transform = transform
         constraint = discretisation.constraint
         self.expand = SparseMap(constraint.Z, torch.float64)
-        self.restrict = SparseMap(constraint.pseudo_inverse, torch.float64)
+        self.restrict = SparseMap(constraint.from_latent, torch.float64)
         points = discretisation.levels[0].points
         centred = 2 * (points - points.min(axis=0)) / np.ptp(points, axis=0).max() - 1
         for name, array in (
@@ -90,7 +90,7 @@ class OperatorNetwork(nn.Module):
         self.input_mean.copy_(m.mean())
         self.input_scale.copy_(m.std().clamp_min(1e-12))
         constraint = self.discretisation.constraint
-        free = (constraint.pseudo_inverse @ (outputs - constraint.shift).T).T
+        free = constraint.free(outputs)
         self.output_mean.copy_(torch.as_tensor(free.mean(axis=0)))
         self.output_scale.copy_(torch.as_tensor(free.std(axis=0).max()).clamp_min(1e-12))
 

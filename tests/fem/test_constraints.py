@@ -1,0 +1,231 @@
+"""Random latent vectors satisfy the constraints, for cell types × elements."""
+
+import basix.ufl
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import ufl
+from dolfinx import fem
+from mpi4py import MPI
+from test_canonical import CELLS, curved, shuffled
+
+import spon
+from meshes import box, mapped
+from spon.fem.assembly import assembled
+from spon.fem.canonical import CanonicalOrder
+from spon.fem.mesh import TaggedMesh
+from spon.fem.transfer import Location, evaluation
+
+WORLD = MPI.COMM_WORLD
+FREE = [
+    ("triangle", "RT", 1),
+    ("triangle", "RT", 3),
+    ("triangle", "BDM", 2),
+    ("quadrilateral", "RT", 2),
+    ("tetrahedron", "RT", 1),
+    ("tetrahedron", "BDM", 1),
+    ("tetrahedron", "RT", 2),
+    ("hexahedron", "RT", 1),
+    ("hexahedron", "RT", 2),
+]
+
+
+def norm(form, comm):
+    return np.sqrt(comm.allreduce(fem.assemble_scalar(fem.form(form * ufl.dx))))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("cell", "family", "degree"), FREE)
+@pytest.mark.parametrize("walls", [(), ("left", "top"), "all"])
+def test_every_potential_gives_a_divergence_free_field(cell, family, degree, walls, rng):
+    n = 4 if cell in ("triangle", "quadrilateral") else 2
+    mesh = TaggedMesh(mapped(shuffled(box(cell, n)), curved), WORLD)
+    walls = tuple(mesh.arrays.facet_names) if walls == "all" else walls
+    space = fem.functionspace(mesh.dolfinx, (family, degree))
+    order = CanonicalOrder(mesh, space)
+    constraint = spon.divergence_free(mesh, space, impermeable=walls)
+    u = fem.Function(space)
+    for _ in range(3):
+        order.scatter(constraint.expand(rng.standard_normal((1, constraint.Z.shape[1])))[0], u)
+        size = norm(ufl.inner(ufl.grad(u), ufl.grad(u)) + ufl.inner(u, u), WORLD)
+        assert norm(ufl.div(u) ** 2, WORLD) <= 1e-12 * size
+        normal = ufl.dot(u, ufl.FacetNormal(mesh.dolfinx)) ** 2
+        for name in walls:
+            flux = WORLD.allreduce(fem.assemble_scalar(fem.form(normal * mesh.ds(name))))
+            assert np.sqrt(flux) <= 1e-13 * size
+
+
+@pytest.mark.parametrize(("cell", "family", "degree"), FREE)
+@pytest.mark.parametrize("walls", [(), ("left", "top"), "all"])
+def test_the_curl_reaches_every_divergence_free_field_once(cell, family, degree, walls):
+    mesh = TaggedMesh(shuffled(box(cell, 2)), MPI.COMM_SELF)
+    walls = tuple(mesh.arrays.facet_names) if walls == "all" else walls
+    space = fem.functionspace(mesh.dolfinx, (family, degree))
+    order = CanonicalOrder(mesh, space)
+    simplex = cell in ("triangle", "tetrahedron")
+    pressure = ("DG" if simplex else "DQ", degree - 1)
+    q = ufl.TestFunction(fem.functionspace(mesh.dolfinx, pressure))
+    B = assembled(q * ufl.div(ufl.TrialFunction(space)) * ufl.dx)
+    B = _columns(B, order)
+    Z = spon.divergence_free(mesh, space, impermeable=walls).Z.toarray()
+    free = np.flatnonzero(~spon.slip(mesh, space, walls).fixed)
+    kernel = len(free) - np.linalg.matrix_rank(B[:, free], tol=1e-10)
+    assert Z.shape[1] == kernel
+    assert np.linalg.matrix_rank(Z, tol=1e-10) == kernel
+
+
+def _columns(B, order):
+    indptr, indices, data = B.getValuesCSR()
+    B = sp.csr_array((data, indices, indptr), shape=B.getSize()).toarray()
+    out = np.empty_like(B)
+    out[:, order.everywhere] = B
+    return out if order._unturn is None else out @ order._unturn
+
+
+@pytest.mark.parametrize("holes", [0, 1, 3])
+def test_stream_functions_have_a_constant_for_each_hole(holes):
+    arrays = box("triangle", 9)
+    inside = [(2, 2), (6, 2), (4, 6)][:holes]
+    corner = np.floor(arrays.points[arrays.cells].mean(axis=1) * 9)
+    cut = np.zeros(len(arrays.cells), dtype=bool)
+    for i, j in inside:
+        cut |= (corner[:, 0] == i) & (corner[:, 1] == j)
+    cells = arrays.cells[~cut]
+    used, cells = np.unique(cells, return_inverse=True)
+    cells = cells.reshape(-1, 3)
+    edges = np.sort(cells[:, [[1, 2], [0, 2], [0, 1]]].reshape(-1, 2), axis=1)
+    edges, count = np.unique(edges, axis=0, return_counts=True)
+    walls = edges[count == 1]
+    arrays = spon.MeshArrays(
+        arrays.points[used],
+        cells,
+        "triangle",
+        np.ones(len(cells), np.int32),
+        walls,
+        np.ones(len(walls), np.int32),
+        {"d": 1},
+        {"walls": 1},
+        "holes",
+    )
+    mesh = TaggedMesh(arrays, MPI.COMM_SELF)
+    space = fem.functionspace(mesh.dolfinx, ("RT", 1))
+    constraint = spon.divergence_free(mesh, space, ["walls"])
+    inner = np.setdiff1d(np.arange(len(arrays.points)), np.unique(walls))
+    assert constraint.Z.shape[1] == len(inner) + holes
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("cell", "family", "degree"),
+    [("triangle", "P", 1), ("triangle", "P", 3), ("triangle", "RT", 2), ("quadrilateral", "P", 2),
+     ("tetrahedron", "P", 3), ("tetrahedron", "N1curl", 2), ("tetrahedron", "RT", 2), ("hexahedron", "P", 2),
+     ("hexahedron", "N1curl", 1), ("quadrilateral", "RT", 2)],
+)  # fmt: skip
+def test_random_periodic_functions_do_not_jump(cell, family, degree, rng):
+    arrays = shuffled(box(cell, 3))
+    arrays = mapped(
+        arrays, lambda x: [x[i] + 0.05 * np.sin(2 * np.pi * x[(i + 1) % len(x)]) for i in range(len(x))]
+    )
+    mesh = TaggedMesh(arrays, WORLD)
+    pairs = [("left", "right"), ("bottom", "top"), ("front", "back")][: arrays.tdim]
+    space = fem.functionspace(mesh.dolfinx, (family, degree))
+    constraint = spon.periodic(mesh, space, pairs)
+    order = CanonicalOrder(mesh, space)
+    values = constraint.expand(rng.standard_normal((1, constraint.Z.shape[1])))[0]
+    assert constraint.violation(values[None])[0] <= 1e-13
+    topology, geometry = mesh.topology, mesh.geometry
+    _, cell_facets = topology.entities(arrays.tdim - 1)
+    shape = basix.topology(topology.reference)[arrays.tdim - 1]
+    corners = basix.geometry(topology.reference)
+    for axis, (a, b) in enumerate(pairs):
+        seen = []
+        for name in (a, b):
+            cells, local = np.nonzero(np.isin(cell_facets, topology.facets(name)))
+            middle = np.array([corners[v].mean(axis=0) for v in shape])[local]
+            where = Location(cells, middle)
+            x = geometry.points(cells, middle)
+            along = np.lexsort(np.round(np.delete(x, axis, axis=1).T, 9))
+            value = (evaluation(order.canonical, where) @ values).reshape(len(x), -1)[along]
+            if family == "RT":  # the tangential component jumps, even inside
+                value = np.einsum("nd,nd->n", value, _normals(mesh, cells, local)[along])
+                value = value if name == a else -value
+            if family == "N1curl":
+                n = _normals(mesh, cells, local)[along]
+                value = value - np.einsum("nd,nd->n", value, n)[:, None] * n
+            seen.append(value)
+        np.testing.assert_allclose(seen[0], seen[1], atol=1e-12)
+
+
+def _normals(mesh, cells, local):
+    reference = basix.cell.facet_outward_normals(mesh.topology.reference)[local]
+    middle = np.array(
+        [
+            basix.geometry(mesh.topology.reference)[v].mean(axis=0)
+            for v in basix.topology(mesh.topology.reference)[mesh.arrays.tdim - 1]
+        ]
+    )[local]
+    J = mesh.geometry.jacobians(cells, middle)
+    n = np.einsum("nji,nj->ni", np.linalg.inv(J), reference)
+    return n / np.linalg.norm(n, axis=1)[:, None]
+
+
+def test_periodic_corners_are_one_dof():
+    mesh = TaggedMesh(box("hexahedron", 3), MPI.COMM_SELF)
+    space = spon.lagrange(mesh)
+    constraint = spon.periodic(mesh, space, [("left", "right"), ("bottom", "top"), ("front", "back")])
+    assert constraint.Z.shape == (64, 27)
+    assert sorted(np.bincount(constraint.Z.indices).tolist()) == [1] * 8 + [2] * 12 + [4] * 6 + [8]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("cell", CELLS)
+def test_components_are_prescribed_one_by_one(cell, rng):
+    mesh = TaggedMesh(shuffled(box(cell, 2)), WORLD)
+    d = mesh.arrays.gdim
+    space = fem.functionspace(mesh.dolfinx, ("Lagrange", 2, (d,)))
+    values = {"left": (0.0, *[None] * (d - 1)), "right": (None, lambda x: x[0] * x[1], *[None] * (d - 2))}
+    constraint = spon.dirichlet(mesh, space, values)
+    nodes = CanonicalOrder(mesh, space).canonical.nodes
+    u = constraint.expand(rng.standard_normal((1, constraint.Z.shape[1]))).reshape(-1, d)
+    left, right = np.isclose(nodes[:, 0], 0.0), np.isclose(nodes[:, 0], 1.0)
+    np.testing.assert_array_equal(u[left, 0], 0.0)
+    np.testing.assert_allclose(u[right, 1], nodes[right, 1], atol=1e-15)
+    assert constraint.fixed.sum() == left.sum() + right.sum()
+
+
+def test_periodic_and_prescribed_values_compose(rng):
+    mesh = TaggedMesh(box("triangle", 4), MPI.COMM_SELF)
+    space = fem.functionspace(mesh.dolfinx, ("Lagrange", 2))
+    sides = spon.periodic(mesh, space, {"left": "right"})
+    ends = spon.dirichlet(mesh, space, {"bottom": 1.0, "top": lambda x: np.cos(2 * np.pi * x[0])})
+    for both in (sides.intersect(ends), ends.intersect(sides)):
+        u = both.expand(rng.standard_normal((3, both.Z.shape[1])))
+        assert max(sides.violation(u).max(), ends.violation(u).max()) <= 1e-14
+        np.testing.assert_allclose(both.expand(both.free(u)), u, atol=1e-13)
+    with pytest.raises(spon.SponError, match="contradict each other"):
+        sides.intersect(spon.dirichlet(mesh, space, {"bottom": lambda x: x[0]}))
+
+
+@pytest.mark.mpi
+def test_faces_that_do_not_match_are_refused_with_place_and_distance():
+    arrays = box("triangle", 4)
+    points = arrays.points.copy()
+    points[(points[:, 0] == 1.0) & (points[:, 1] == 0.5), 1] += 0.01
+    mesh = TaggedMesh(mapped(arrays, lambda x: points.T), WORLD)
+    space = spon.lagrange(mesh)
+    message = r"'left' and 'right' of box do not match .* 1 points without an image, .* \(0.0, 0.5\), by 0.01"
+    with pytest.raises(spon.SponError, match=message):
+        spon.periodic(mesh, space, {"left": "right"})
+    with pytest.raises(spon.SponError, match="boundary 'inlet' not found"):
+        spon.periodic(mesh, space, {"left": "inlet"})
+    small = TaggedMesh(box("triangle", 1), WORLD)
+    with pytest.raises(spon.SponError, match="reaches from a periodic boundary to its image"):
+        spon.periodic(small, spon.lagrange(small), {"left": "right"})
+
+
+def test_unsuitable_spaces_are_refused():
+    mesh = TaggedMesh(box("triangle", 2), MPI.COMM_SELF)
+    with pytest.raises(spon.SponError, match="slip needs an H"):
+        spon.slip(mesh, spon.lagrange(mesh), ["left"])
+    with pytest.raises(spon.SponError, match="need RT, or BDM on simplices; found P1 triangle"):
+        spon.divergence_free(mesh, spon.lagrange(mesh))
