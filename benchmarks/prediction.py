@@ -34,7 +34,7 @@ def measure(refinements):
     )
     data = spon.generate(problem, SAMPLES, seed=0, comm=MPI.COMM_SELF)
     space = problem.discretisation
-    model = spon.OperatorNetwork(space, spon.Multigrid(space, spon.OperatorNetwork.features(2)), "log")
+    model = spon.OperatorNetwork(space, spon.Multigrid(space), "log")
     model.fit_normalisation(data.inputs, data.outputs)
     solve = median_seconds(lambda: [problem.solve(m) for m in data.inputs]) / SAMPLES
     one = median_seconds(lambda: model.predict(data.inputs[:1]))

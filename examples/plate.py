@@ -20,7 +20,7 @@ train, test = spon.generate(problem, 250, seed=0).split(200, 50)
 
 # an operator network: its predictions have exact boundary values, trained or not
 space = problem.discretisation
-processor = spon.Multigrid(space, spon.OperatorNetwork.features(gdim=2))
+processor = spon.Multigrid(space)
 model = spon.OperatorNetwork(space, processor, transform="log")
 settings = spon.Training(epochs=40, batch_size=4, learning_rate=6e-3)
 spon.train(model, train, settings, MPI.COMM_WORLD)

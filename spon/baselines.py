@@ -53,15 +53,16 @@ class PodRegression:
         if len(train) < 10:
             raise SponError(f"{len(train)} training samples; allowed: at least 10")
         self._logarithm = logarithm
-        level = train.discretisation.levels[0]
-        self._weight = np.sqrt(level.lumped_mass)
+        d = train.discretisation
+        self._weight = np.sqrt(d.output.lumped_mass)
+        self._input_weight = np.sqrt(np.concatenate([space.lumped_mass for space in d.inputs.values()]))
         x, y = self._transformed(train.inputs), train.outputs
         folds = np.arange(len(train)) % 5
         best = (np.inf, 0, 0.0)
         errors: dict[tuple[int, float], list[float]] = {}
         for fold in range(5):
             inside, outside = folds != fold, folds == fold
-            pod = _Pod(x[inside], y[inside], self._weight)
+            pod = _Pod(x[inside], y[inside], self._input_weight)
             for rank in (r for r in self.RANKS if r < inside.sum()):
                 for ridge in self.RIDGES:
                     difference = (pod.predict(x[outside], rank, ridge) - y[outside]) * self._weight
@@ -71,7 +72,7 @@ class PodRegression:
         for (rank, ridge), values in errors.items():
             best = min(best, (float(np.mean(values)), rank, ridge))
         _, self.rank, self.ridge = best
-        self._pod = _Pod(x, y, self._weight)
+        self._pod = _Pod(x, y, self._input_weight)
 
     def _transformed(self, inputs: Array) -> Array:
         return np.log(inputs) if self._logarithm else inputs

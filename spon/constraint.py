@@ -30,11 +30,16 @@ class Constraint:
         Z: (DoFs, free DoFs); a row without entries is a fixed DoF.
         shift: (DoFs,) u_g, which carries the boundary data.
         selection: (latent DoFs, free DoFs) S, with orthogonal columns; None: Z itself.
+        gauge: (latent DoFs, n) latent functions that were left out of S because the others reach the
+            same u, with columns orthogonal to those of S; None: there are none.
+        potentials: members of the space (0 if it is not mixed) whose latent DoFs are a potential's.
     """
 
     Z: sp.csr_array
     shift: Floats
     selection: sp.csr_array | None = None
+    gauge: sp.csr_array | None = None
+    potentials: tuple[int, ...] = ()
 
     @classmethod
     def none(cls, dofs: int) -> Constraint:
@@ -57,16 +62,17 @@ class Constraint:
         return out
 
     @cached_property
-    def fixed_latent(self) -> npt.NDArray[np.bool_]:
-        """(latent DoFs,) True where no û has a part in the latent DoF."""
-        out: npt.NDArray[np.bool_] = np.diff(self.S.indptr) == 0
-        return out
+    def latent_projection(self) -> sp.csr_array:
+        """(latent DoFs, latent DoFs) orthogonal projection onto latents that give admissible functions.
 
-    @cached_property
-    def from_latent(self) -> sp.csr_array:
-        """(free DoFs, latent DoFs) S⁺, with S⁺ S = I: drops fixed DoFs and averages tied ones."""
-        length = self.S.multiply(self.S).sum(axis=0)
-        return sp.csr_array(sp.diags_array(1.0 / length) @ self.S.T)
+        Drops fixed DoFs and averages tied ones. It needs no gauge: with the curl C, C times the
+        projection of whatever latent is admissible.
+        """
+        S = self.S if self.gauge is None else sp.csr_array(sp.hstack([self.S, self.gauge]))
+        length = np.asarray(S.multiply(S).sum(axis=0)).ravel()
+        out = sp.csr_array(S @ sp.diags_array(1.0 / length) @ S.T)
+        out.sort_indices()
+        return out
 
     @cached_property
     def _solve(self) -> Callable[[Floats], Floats]:
@@ -152,7 +158,9 @@ class Constraint:
         selection = None if self.selection is None else sp.csr_array(self.selection[:, keep])
         if len(keep) == 0:
             raise SponError("every DoF is prescribed; nothing is left to solve for")
-        return Constraint(sp.csr_array(self.Z[:, keep]), self.shift + self.Z @ value, selection)
+        return replace(
+            self, Z=sp.csr_array(self.Z[:, keep]), shift=self.shift + self.Z @ value, selection=selection
+        )
 
     def intersect(self, other: Constraint) -> Constraint:
         """Return the functions that satisfy both.

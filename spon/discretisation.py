@@ -19,95 +19,58 @@ import scipy.sparse as sp
 from spon.constraint import Constraint
 from spon.errors import SponError
 from spon.files import replacing
+from spon.level import Level, Reference
+from spon.space import Space
+from spon.storage import check, open_hdf5, read_csr, seal, write_csr
 
-__all__ = ["FORMAT", "Discretisation", "Level", "fingerprint"]
+__all__ = ["FORMAT", "Discretisation", "fingerprint"]
 
-FORMAT = 1
+FORMAT = 2
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Level:
-    """One mesh of a hierarchy with its first-order Lagrange space, in canonical order.
-
-    Args:
-        points: (nodes, gdim) float64.
-        cells: (cells, gdim + 1) int64, simplices.
-        mass: (nodes, nodes) L2 Gram matrix ∫ φ_i φ_j.
-        stiffness: (nodes, nodes) H1-seminorm Gram matrix ∫ ∇φ_i·∇φ_j.
-        fixed: (nodes,) bool, nodes where the output is prescribed.
-        prolongation: (nodes, nodes of the next coarser level), None on the coarsest.
-    """
-
-    points: Array
-    cells: Array
-    mass: sp.csr_array
-    stiffness: sp.csr_array
-    fixed: Array
-    prolongation: sp.csr_array | None
-
-    @cached_property
-    def lumped_mass(self) -> Array:
-        """(nodes,) row sums of the mass matrix."""
-        return np.asarray(self.mass.sum(axis=1)).ravel()
-
-    @cached_property
-    def volumes(self) -> Array:
-        """(cells,) measure of each cell."""
-        edges = self.points[self.cells[:, 1:]] - self.points[self.cells[:, :1]]
-        return np.abs(np.linalg.det(edges)) / (2.0 if edges.shape[1] == 2 else 6.0)
-
-    @cached_property
-    def gradient(self) -> sp.csr_array:
-        """(gdim · cells, nodes): ∂u/∂x_d on cell c is row d · cells + c, exact for the space."""
-        corners = self.points[self.cells]
-        m, k, gdim = corners.shape
-        affine = np.concatenate([np.ones((m, k, 1)), corners], axis=2)
-        slopes = np.linalg.inv(affine)[:, 1:, :]  # (cell, direction, vertex)
-        rows = np.arange(gdim)[None, :, None] * m + np.arange(m)[:, None, None]
-        rows = np.broadcast_to(rows, slopes.shape)
-        columns = np.broadcast_to(self.cells[:, None, :], slopes.shape)
-        shape = (gdim * m, len(self.points))
-        out = sp.csr_array((slopes.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
-        out.sort_indices()
-        return out
-
-    @cached_property
-    def cell_average(self) -> sp.csr_array:
-        """(cells, nodes): mean over the cell of a function of the space."""
-        m, k = self.cells.shape
-        rows = np.repeat(np.arange(m), k)
-        entries = (np.full(m * k, 1.0 / k), (rows, self.cells.ravel()))
-        return sp.csr_array(entries, shape=(m, len(self.points)))
 
 
 @dataclass(frozen=True)
 class Discretisation:
     """Spaces, constraint and hierarchy of an operator-learning problem, frozen as arrays.
 
-    Input and output live in the first-order Lagrange space of the finest level.
+    The way of a prediction: inputs → nodal features (`Space.features`) → processor → nodal values y
+    of the latent fields → u = D (w ⊙ y) + u_g, admissible whatever y is.
 
     Args:
-        levels: finest first.
-        constraint: u = Z û + u_g on the finest level; u_g is the discrete harmonic extension of
-            the boundary data.
-        cutoff: (nodes,) w in [0, 1], zero exactly at the fixed DoFs: the solution of −Δw = 1
-            scaled to maximum 1 (identically 1 without fixed DoFs).
-        boundaries: named boundary → (facets, gdim) vertices.
-        fingerprint: SHA-256 of input mesh, element and constraint data.
+        levels: finest first; the nodes of the first carry the features.
+        inputs: space of each input, by name.
+        output: space of the solution.
+        constraint: u = Z û + u_g; for Lagrange outputs u_g is the discrete harmonic extension of the
+            boundary data.
+        decoder: (DoFs, nodes · latent components) D, whose range lies in that of Z; the latent components
+            of a node are adjacent. The latent fields are those of the output, or its potentials.
+        cutoff: (nodes, latent components) w in [0, 1], zero exactly where the field is prescribed: the
+            solution of −Δw = 1 scaled to maximum 1 (identically 1 where nothing is).
+        boundaries: named boundary → (facets, corners) nodes of the mesh of the first level.
+        boundary_dofs: named boundary → DoFs of the output there.
+        fingerprint: SHA-256 of input meshes, elements and constraint data.
     """
 
     levels: tuple[Level, ...]
+    inputs: dict[str, Space]
+    output: Space
     constraint: Constraint
+    decoder: sp.csr_array
     cutoff: Array
     boundaries: dict[str, Array]
+    boundary_dofs: dict[str, Array]
     fingerprint: str
 
     @property
     def dofs(self) -> int:
         """Number of DoFs of the output space."""
-        return len(self.levels[0].points)
+        return self.output.dofs
+
+    @property
+    def input(self) -> Space:
+        """Space of the first input."""
+        return next(iter(self.inputs.values()))
 
     def require(self, other: str, what: str) -> None:
         """Refuse an object that was made with another discretisation.
@@ -124,6 +87,53 @@ class Discretisation:
                 f"{what} belongs to another discretisation (fingerprint {other[:12]}…); "
                 f"this one is {self.fingerprint[:12]}…"
             )
+
+    def with_boundary_data(self, values: Array, boundary: str | None = None) -> Array:
+        """Return u_g of samples with boundary data of their own.
+
+        Args:
+            values: (samples, n) prescribed values, in the order of `boundary_dofs[boundary]`, or of the fixed DoFs of the
+                constraint if no boundary is named.
+            boundary: whose values change; the others keep theirs.
+
+        Returns:
+            (samples, DoFs): the extension of least seminorm, Zᵀ K u_g = 0 (harmonic for Lagrange).
+            K is factorised at the first call.
+
+        Raises:
+            SponError: an unknown boundary, DoFs there that are not fixed, wrong number of values.
+        """
+        where = np.flatnonzero(self.constraint.fixed)
+        if boundary is not None:
+            if boundary not in self.boundary_dofs:
+                allowed = ", ".join(f"'{name}'" for name in self.boundary_dofs) or "none"
+                raise SponError(f"boundary '{boundary}'; allowed: {allowed}")
+            where = self.boundary_dofs[boundary]
+            free = int(np.count_nonzero(~self.constraint.fixed[where]))
+            if free:
+                raise SponError(f"{free} of {len(where)} DoFs on boundary '{boundary}' are not prescribed")
+        if np.ndim(values) != 2 or np.shape(values)[1] != len(where):
+            raise SponError(f"boundary data of shape {np.shape(values)}; allowed: (samples, {len(where)})")
+        out = np.tile(np.where(self.constraint.fixed, self.constraint.shift, 0.0), (len(values), 1))
+        out[:, where] = values
+        Z, solve = self._extension
+        out -= (Z @ solve(Z.T @ (self.output.stiffness @ out.T))).T
+        return out
+
+    @cached_property
+    def _extension(self) -> Any:
+        """The columns of Z that K couples to fixed DoFs, and the inverse of ZᵀKZ there."""
+        import scipy.sparse.linalg as spla
+        from scipy.sparse.csgraph import connected_components
+
+        Z, K = self.constraint.Z, self.output.stiffness
+        reduced = sp.csr_array(Z.T @ K @ Z)
+        reduced.data[np.abs(reduced.data) < 1e-14 * np.abs(reduced.data).max(initial=0.0)] = 0.0
+        reduced.eliminate_zeros()
+        label = connected_components(reduced, directed=False)[1]
+        touched = np.flatnonzero(abs(Z.T @ K[:, np.flatnonzero(self.constraint.fixed)]).sum(axis=1))
+        kept = np.flatnonzero(np.isin(label, label[touched]))
+        return sp.csr_array(Z[:, kept]), spla.factorized(sp.csc_array(reduced[kept][:, kept]))
 
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file; the name appears when the file is complete.
@@ -151,19 +161,28 @@ class Discretisation:
         """Write into an open HDF5 group."""
         group.attrs["format"] = FORMAT
         group.attrs["fingerprint"] = self.fingerprint
-        group["cutoff"] = self.cutoff
-        group["shift"] = self.constraint.shift
-        _write_csr(group, "Z", self.constraint.Z)
-        for number, (name, facets) in enumerate(self.boundaries.items()):
-            group[f"boundaries/{number}"] = facets
-            group[f"boundaries/{number}"].attrs["name"] = name  # may hold a slash
+        group["cutoff"], group["shift"] = self.cutoff, self.constraint.shift
+        write_csr(group, "Z", self.constraint.Z)
+        write_csr(group, "decoder", self.decoder)
+        group["potentials"] = list(self.constraint.potentials)
+        for name in ("selection", "gauge"):
+            if getattr(self.constraint, name) is not None:
+                write_csr(group, name, getattr(self.constraint, name))
+        for kind, named in (("boundaries", self.boundaries), ("boundary_dofs", self.boundary_dofs)):
+            for number, (name, numbers) in enumerate(named.items()):
+                group[f"{kind}/{number}"] = numbers
+                group[f"{kind}/{number}"].attrs["name"] = name  # may hold a slash
+        known: dict[int, h5py.Group] = {}
         for number, level in enumerate(self.levels):
             inner = group.create_group(f"levels/{number}")
-            inner["points"], inner["cells"], inner["fixed"] = level.points, level.cells, level.fixed
-            _write_csr(inner, "mass", level.mass)
-            _write_csr(inner, "stiffness", level.stiffness)
-            if level.prolongation is not None:
-                _write_csr(inner, "prolongation", level.prolongation)
+            _write_level(inner, level)
+            known |= {id(level.mass): inner["mass"], id(level.stiffness): inner["stiffness"]}
+        self.output.write(group.create_group("output"), known)
+        for number, (name, space) in enumerate(self.inputs.items()):
+            inner = group.create_group(f"inputs/{number}")
+            inner.attrs["name"] = name
+            space.write(inner, known)
+        seal(group)
 
     @classmethod
     def read(cls, group: h5py.Group) -> Discretisation:
@@ -177,78 +196,85 @@ class Discretisation:
             raise SponError(f"{where}: holds no discretisation")
         if group.attrs["format"] != FORMAT:
             raise SponError(f"{where}: discretisation format {group.attrs['format']}; allowed: {FORMAT}")
+        check(group, "discretisation")
         try:
-            levels = tuple(
-                Level(
-                    inner["points"][()],
-                    inner["cells"][()],
-                    _read_csr(inner, "mass"),
-                    _read_csr(inner, "stiffness"),
-                    inner["fixed"][()],
-                    _read_csr(inner, "prolongation") if "prolongation" in inner else None,
-                )
-                for inner in (group["levels"][str(i)] for i in range(len(group["levels"])))
+            levels: list[Level] = []
+            for number in range(len(group["levels"])):
+                levels.append(_read_level(group["levels"][str(number)], levels))
+            constraint = Constraint(
+                read_csr(group, "Z"),
+                group["shift"][()],
+                *(read_csr(group, name) if name in group else None for name in ("selection", "gauge")),
+                tuple(int(member) for member in group["potentials"]),
             )
-            constraint = Constraint(_read_csr(group, "Z"), group["shift"][()])
-            stored = group.get("boundaries", {}).values()
-            boundaries = {str(facets.attrs["name"]): facets[()] for facets in stored}
-            cutoff = group["cutoff"][()]
+            named = [
+                {str(item.attrs["name"]): item[()] for item in group.get(kind, {}).values()}
+                for kind in ("boundaries", "boundary_dofs")
+            ]
+            spaces = [group["inputs"][str(i)] for i in range(len(group["inputs"]))]
+            return cls(
+                tuple(levels),
+                {str(s.attrs["name"]): Space.read(s) for s in spaces},
+                Space.read(group["output"]),
+                constraint,
+                read_csr(group, "decoder"),
+                group["cutoff"][()],
+                *named,
+                str(group.attrs["fingerprint"]),
+            )
         except (KeyError, OSError, ValueError) as error:
             raise SponError(f"{where}: incomplete or damaged discretisation: {error}") from error
-        promised = str(group.attrs["fingerprint"])
-        made = fingerprint(levels[-1].points, levels[-1].cells, len(levels), constraint)
-        if made != promised:
-            raise SponError(f"{where}: the discretisation was altered: its fingerprint does not fit")
-        return cls(levels, constraint, cutoff, boundaries, promised)
 
 
-def fingerprint(points: Array, cells: Array, levels: int, constraint: Constraint) -> str:
+def _write_level(group: h5py.Group, level: Level) -> None:
+    group["points"], group["cells"], group["fixed"] = level.points, level.cells, level.fixed
+    write_csr(group, "mass", level.mass)
+    write_csr(group, "stiffness", level.stiffness)
+    if level.prolongation is not None:
+        write_csr(group, "prolongation", level.prolongation)
+    if level.mesh is not None:
+        group["mesh/points"], group["mesh/cells"] = level.mesh
+    group.attrs["algebraic"] = level.finer is not None
+    inner = group.create_group("reference")
+    inner.attrs["cell_type"], inner.attrs["degree"] = level.reference.cell_type, level.reference.degree
+    for name in Reference.ARRAYS:
+        inner[name] = getattr(level.reference, name)
+
+
+def _read_level(group: h5py.Group, finer: list[Level]) -> Level:
+    inner = group["reference"]
+    tables = {name: inner[name][()] for name in Reference.ARRAYS}
+    return Level(
+        group["points"][()],
+        group["cells"][()],
+        read_csr(group, "mass"),
+        read_csr(group, "stiffness"),
+        group["fixed"][()],
+        read_csr(group, "prolongation") if "prolongation" in group else None,
+        Reference(str(inner.attrs["cell_type"]), int(inner.attrs["degree"]), **tables),
+        (group["mesh/points"][()], group["mesh/cells"][()]) if "mesh" in group else None,
+        finer[-1] if group.attrs["algebraic"] else None,
+    )
+
+
+def fingerprint(
+    meshes: list[tuple[Array, Array]], description: str, constraint: Constraint
+) -> str:
     """Return the SHA-256 of what was put in, never of assembled values.
 
     Args:
-        points: (nodes, gdim) of the input mesh, the coarsest level.
-        cells: (cells, vertices) of the input mesh.
-        levels: number of nested levels.
+        meshes: points and cells of each input mesh.
+        description: of levels and elements, in words.
         constraint: fixed DoFs and the values there count; the extension inside does not, since it
             comes from a solve.
     """
-    digest = hashlib.sha256(f"spon format {FORMAT}; P1; {levels} levels".encode())
+    digest = hashlib.sha256(f"spon format {FORMAT}; {description}".encode())
     fixed = np.flatnonzero(constraint.fixed)
+    parts: list[tuple[Array, str]] = []
+    for points, cells in meshes:
+        parts += [(points, "<f8"), (cells, "<i8")]
     Z = constraint.Z
-    for array, dtype in (
-        (points, "<f8"),
-        (cells, "<i8"),
-        (fixed, "<i8"),
-        (constraint.shift[fixed], "<f8"),
-        (Z.indptr, "<i8"),
-        (Z.indices, "<i8"),
-    ):
+    parts += [(fixed, "<i8"), (constraint.shift[fixed], "<f8"), (Z.indptr, "<i8"), (Z.indices, "<i8")]
+    for array, dtype in parts:
         digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
     return digest.hexdigest()
-
-
-def open_hdf5(path: str | Path) -> h5py.File:
-    """Open an HDF5 file for reading.
-
-    Raises:
-        SponError: no such file, or not a readable HDF5 file.
-    """
-    if not Path(path).exists():
-        raise SponError(f"no such file: {path}")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise SponError(f"{path}: not a readable HDF5 file: {error}") from error
-
-
-def _write_csr(group: h5py.Group, name: str, matrix: sp.csr_array) -> None:
-    inner = group.create_group(name)
-    inner.attrs["shape"] = matrix.shape
-    inner["indptr"] = matrix.indptr.astype(np.int64)
-    inner["indices"], inner["data"] = matrix.indices.astype(np.int32), matrix.data
-
-
-def _read_csr(group: h5py.Group, name: str) -> sp.csr_array:
-    inner = group[name]
-    parts = (inner["data"][()], inner["indices"][()], inner["indptr"][()])
-    return sp.csr_array(parts, shape=tuple(inner.attrs["shape"]))

@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     say(f"data      {size.train} training and {size.test} test samples")
 
     processor = spon.Multigrid(
-        data.discretisation, spon.OperatorNetwork.features(2), cycles=size.cycles, dtype=size.dtype
+        data.discretisation, cycles=size.cycles, dtype=size.dtype
     )
     model = spon.OperatorNetwork(data.discretisation, processor, transform="log").to(device)
     say(f"model     {type(processor).__name__}, {sum(p.numel() for p in model.parameters())} parameters")

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from spon.discretisation import Discretisation, open_hdf5
+from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.files import replacing
+from spon.storage import open_hdf5
 
 __all__ = ["Dataset"]
 
@@ -50,8 +51,10 @@ class Dataset:
     units: tuple[str, str]
 
     def __post_init__(self) -> None:
-        expected = (len(self.numbers), self.discretisation.dofs)
+        d = self.discretisation
+        widths = {"inputs": sum(space.dofs for space in d.inputs.values()), "outputs": d.dofs}
         for what, values in (("inputs", self.inputs), ("outputs", self.outputs)):
+            expected = (len(self.numbers), widths[what])
             if values.shape != expected:
                 raise SponError(f"{what} of shape {values.shape}; allowed: {expected}")
             if not np.isfinite(values).all():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from spon.discretisation import Level
+from spon.level import Level
 from spon.errors import SponError
 
 __all__ = ["MaternField", "generator"]

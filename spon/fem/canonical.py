@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +19,7 @@ from spon.fem.mesh import TaggedMesh
 from spon.fem.numbering import Numbering
 from spon.sparse import congruent
 
-__all__ = ["CanonicalOrder", "CanonicalSpace", "Part"]
+__all__ = ["CanonicalOrder", "CanonicalSpace", "Part", "continuous_lagrange", "lagrange_element"]
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -70,7 +69,6 @@ class CanonicalSpace:
 
     def __init__(self, mesh: TaggedMesh, element: Any) -> None:
         self.mesh = mesh
-        self.element = element
         parts: list[Part] = []
         offset = 0
         for leaf, block_size in _leaves(element):
@@ -90,25 +88,27 @@ class CanonicalSpace:
         """Number of components of a function of the space, those of all parts together."""
         return sum(part.value_size for part in self.parts)
 
+    @classmethod
+    def of_part(cls, mesh: TaggedMesh, part: Part) -> CanonicalSpace:
+        """Return the space of one element alone.
+
+        Args:
+            mesh: of the space.
+            part: element; its offset does not count.
+        """
+        out = object.__new__(cls)
+        out.mesh, out.size = mesh, part.size
+        out.parts = (replace(part, offset=0),)
+        return out
+
     def part(self, number: int) -> CanonicalSpace:
         """Return a member of a mixed space as a space of its own."""
-        out = object.__new__(CanonicalSpace)
-        kept = self.parts[number]
-        out.mesh = self.mesh
-        leaves = list(_leaves_as_elements(self.element))
-        out.element = leaves[number]
-        out.parts = (Part(kept.numbering, kept.block_size, 0, kept.name),)
-        out.size = kept.size
-        return out
+        return self.of_part(self.mesh, self.parts[number])
 
     def scalar(self) -> CanonicalSpace:
         """Return the space of one component of a blocked space."""
-        out = object.__new__(CanonicalSpace)
         (part,) = self.parts
-        out.mesh, out.element = self.mesh, self.element
-        out.parts = (Part(part.numbering, 1, 0, part.name.split(" x ")[0]),)
-        out.size = part.numbering.size
-        return out
+        return self.of_part(self.mesh, replace(part, block_size=1, name=part.name.split(" x ")[0]))
 
     def boundary_dofs(self, boundary: str, part: int = 0) -> Integers:
         """Return the numbers of all DoFs of a part on a named boundary, (nodes, block size).
@@ -134,9 +134,22 @@ class CanonicalSpace:
         cells, local = part.numbering.owners()
         return self.mesh.geometry.points(cells, part.numbering.element.points[local])
 
-    def digest(self) -> bytes:
-        """Return what tells spaces on one mesh apart, for fingerprints."""
-        return hashlib.sha256(f"{self.name}; {self.size}".encode()).digest()
+
+def lagrange_element(cell_type: str, degree: int, components: int = 1) -> Any:
+    """Return the UFL element of continuous Lagrange functions.
+
+    Args:
+        cell_type: such as "triangle".
+        degree: ≥ 1.
+        components: 1 for a scalar, else a vector of this length.
+    """
+    shape = None if components == 1 else (components,)
+    return basix.ufl.element("Lagrange", cell_type, degree, shape=shape)
+
+
+def continuous_lagrange(element: Any) -> bool:
+    """Whether a basix element is continuous Lagrange."""
+    return bool(element.family == basix.ElementFamily.P and not element.discontinuous)
 
 
 def point_values(element: Any) -> bool:
@@ -155,12 +168,6 @@ def _leaves(element: Any) -> list[tuple[Any, int]]:
     if not isinstance(element, basix.ufl._BasixElement):
         raise SponError(f"element {element} is not supported; allowed: those of basix, blocked or mixed")
     return [(element.basix_element, block_size)]
-
-
-def _leaves_as_elements(element: Any) -> list[Any]:
-    if isinstance(element, basix.ufl._MixedElement):
-        return [leaf for sub in element.sub_elements for leaf in _leaves_as_elements(sub)]
-    return [element]
 
 
 def _described(element: Any, block_size: int) -> str:

@@ -68,13 +68,17 @@ def divergence_free(
         mesh.tag(name)
     walls = [mesh.topology.facets(name) for name in impermeable]
     facets = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *walls]))
-    S = _stream_function(inner, facets) if mesh.arrays.tdim == 2 else _gauged(inner, facets)
+    find = _stream_function if mesh.arrays.tdim == 2 else _gauged
+    S, gauge = find(inner, facets)
     rest = [sp.csr_array(sp.eye_array(p.size)) for p in whole.parts]
     outer = sp.block_diag([C if i == part else one for i, one in enumerate(rest)])
     selection = sp.block_diag([S if i == part else one for i, one in enumerate(rest)])
+    nothing = [sp.csr_array((p.size, 0)) for p in whole.parts]
+    left_out = sp.block_diag([gauge if i == part else none for i, none in enumerate(nothing)])
     Z = sp.csr_array(outer @ selection)
     Z.sort_indices()
-    return Constraint(Z, np.zeros(whole.size), sp.csr_array(selection))
+    shift = np.zeros(whole.size)
+    return Constraint(Z, shift, sp.csr_array(selection), sp.csr_array(left_out), (part,))
 
 
 def potential(element: Any) -> Any:
@@ -118,8 +122,12 @@ def gradient(target: Numbering, source: Numbering) -> sp.csr_array:
     return reference_map(target, source, np.array(element.interpolation_matrix) @ flat)
 
 
-def _stream_function(inner: Numbering, facets: Integers) -> sp.csr_array:
-    """Tie ψ on each piece of the walls; drop one of them, or one value, in each piece of the mesh."""
+def _stream_function(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_array]:
+    """Tie ψ on each piece of the walls; drop one of them, or one value, in each piece of the mesh.
+
+    Returns:
+        S, and what was dropped though ψ is not prescribed there.
+    """
     topology = inner.topology
     regions = _pieces(topology, np.arange(len(topology.vertex_points)), topology.cell_vertices)
     walls = topology.entities(1)[0][facets]
@@ -139,15 +147,18 @@ def _stream_function(inner: Numbering, facets: Integers) -> sp.csr_array:
     inside = np.flatnonzero(column < 0)
     column[inside] = tied + np.arange(len(inside))
     first = np.array([np.flatnonzero(pieces == k)[0] for k in range(tied)], dtype=np.int64)
-    dropped = []
+    dropped, pinned = [], []
     for region in range(int(regions.max()) + 1):
         there = np.flatnonzero(regions[first] == region)
-        vertex = np.flatnonzero(regions == region)[0]
-        dropped.append(there[0] if len(there) else column[vertex])
+        if len(there):
+            dropped.append(there[0])
+        else:
+            pinned.append(column[np.flatnonzero(regions == region)[0]])
     S = sp.csr_array(
         (np.ones(inner.size), (np.arange(inner.size), column)), shape=(inner.size, tied + len(inside))
     )
-    return sp.csr_array(S[:, np.setdiff1d(np.arange(S.shape[1]), dropped)])
+    kept = np.setdiff1d(np.arange(S.shape[1]), [*dropped, *pinned])
+    return sp.csr_array(S[:, kept]), sp.csr_array(S[:, np.array(pinned, dtype=np.int64)])
 
 
 def _pieces(topology: Topology, vertices: Integers, members: Integers) -> Integers:
@@ -161,8 +172,12 @@ def _pieces(topology: Topology, vertices: Integers, members: Integers) -> Intege
     return out
 
 
-def _gauged(inner: Numbering, facets: Integers) -> sp.csr_array:
-    """Drop A on the walls, on a tree, and wherever a gradient could be subtracted."""
+def _gauged(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_array]:
+    """Drop A on the walls, on a tree, and wherever a gradient could be subtracted.
+
+    Returns:
+        S, and what was dropped inside.
+    """
     topology = inner.topology
     element = inner.element
     lagrange = basix.create_element(
@@ -171,7 +186,8 @@ def _gauged(inner: Numbering, facets: Integers) -> sp.csr_array:
     scalar = Numbering(topology, lagrange)
     G = gradient(inner, scalar)
     dropped = np.zeros(inner.size, dtype=bool)
-    dropped[inner.on_facets(facets)] = True
+    walls = inner.on_facets(facets)
+    dropped[walls] = True
     tree = _tree(topology, facets)
     dropped[inner.on_entities(1, tree)] = True
     for dim in (1, 2, 3):
@@ -190,8 +206,14 @@ def _gauged(inner: Numbering, facets: Integers) -> sp.csr_array:
         chosen = _independent_rows(_dense_blocks(G, rows, columns))
         dropped[np.take_along_axis(rows, chosen, axis=1)] = True
     kept = np.flatnonzero(~dropped)
-    ones = np.ones(len(kept))
-    return sp.csr_array((ones, (kept, np.arange(len(kept)))), shape=(inner.size, len(kept)))
+    dropped[walls] = False
+    return _columns(inner.size, kept), _columns(inner.size, np.flatnonzero(dropped))
+
+
+def _columns(size: int, chosen: Integers) -> sp.csr_array:
+    """Columns of the identity."""
+    entries = (np.ones(len(chosen)), (chosen, np.arange(len(chosen))))
+    return sp.csr_array(entries, shape=(size, len(chosen)))
 
 
 def _tree(topology: Topology, facets: Integers) -> Integers:

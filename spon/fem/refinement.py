@@ -9,16 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse as sp
 
 from spon.errors import SponError
 from spon.fem.arrays import MeshArrays
-from spon.fem.mesh import TaggedMesh
 
-__all__ = ["Hierarchy", "refine"]
+__all__ = ["Nesting", "refine"]
 
 
-def refine(coarse: MeshArrays) -> tuple[MeshArrays, sp.csr_array]:
+def refine(coarse: MeshArrays) -> tuple[MeshArrays, Nesting]:
     """Split every triangle into four.
 
     The coarse points keep their numbers, edge midpoints follow in the order of their end points;
@@ -51,11 +49,16 @@ def refine(coarse: MeshArrays) -> tuple[MeshArrays, sp.csr_array]:
         facets=_halve(coarse.facets, unique, n),
         facet_tags=np.repeat(coarse.facet_tags, 2),
     )
-    rows = np.concatenate([np.arange(n), np.repeat(n + np.arange(len(unique)), 2)])
-    columns = np.concatenate([np.arange(n), unique.ravel()])
-    values = np.concatenate([np.ones(n), np.full(2 * len(unique), 0.5)])
-    shape = (n + len(unique), n)
-    return fine, sp.csr_array((values, (rows, columns)), shape=shape)
+    # children vertices in the parent's reference coordinates
+    A, B, C = np.array([0.0, 0]), np.array([1.0, 0]), np.array([0.0, 1])
+    AB, AC, BC = (A + B) / 2, (A + C) / 2, (B + C) / 2
+    tri = np.array([[A, AB, AC], [B, BC, AB], [C, AC, BC], [BC, AC, AB]])
+    return fine, Nesting(
+        np.repeat(np.arange(m), 4),
+        np.tile(np.arange(4), m),
+        tri[:, 0],
+        np.stack([tri[:, 1] - tri[:, 0], tri[:, 2] - tri[:, 0]], axis=2),
+    )
 
 
 def _halve(facets: np.ndarray, edges: np.ndarray, n: int) -> np.ndarray:
@@ -67,42 +70,14 @@ def _halve(facets: np.ndarray, edges: np.ndarray, n: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Hierarchy:
-    """Nested meshes, finest first.
+class Nesting:
+    """Temporary."""
 
-    Attributes:
-        meshes: the levels; `meshes[0]` is the one that problems are solved on.
-        prolongations: `prolongations[l]` maps P1 functions of level l + 1 to level l.
-    """
+    parents: np.ndarray
+    kinds: np.ndarray
+    origins: np.ndarray
+    matrices: np.ndarray
 
-    meshes: tuple[TaggedMesh, ...]
-    prolongations: tuple[sp.csr_array, ...]
-
-    @classmethod
-    def uniform(cls, coarse: TaggedMesh, refinements: int) -> Hierarchy:
-        """Refine a coarse mesh a number of times. Collective.
-
-        Args:
-            coarse: mesh of triangles that resolves the geometry.
-            refinements: how often, ≥ 0.
-
-        Raises:
-            SponError: a negative number, or cells that cannot be refined.
-        """
-        if refinements < 0:
-            raise SponError(f"refinements = {refinements}; allowed: 0, 1, 2, …")
-        hierarchy = cls((coarse,), ())
-        for _ in range(refinements):
-            hierarchy = hierarchy.refined()
-        return hierarchy
-
-    def refined(self) -> Hierarchy:
-        """Return the hierarchy with one finer level. Collective."""
-        arrays, prolongation = refine(self.finest.arrays)
-        finest = TaggedMesh(arrays, self.finest.comm)
-        return Hierarchy((finest, *self.meshes), (prolongation, *self.prolongations))
-
-    @property
-    def finest(self) -> TaggedMesh:
-        """The mesh that problems are solved on."""
-        return self.meshes[0]
+    def locate(self, cells, X):
+        k = self.kinds[cells]
+        return self.parents[cells], self.origins[k] + np.einsum("nij,nj->ni", self.matrices[k], X)

@@ -59,8 +59,8 @@ class Topology:
         used = np.zeros(len(arrays.points), dtype=bool)
         used[corners] = True
         self.vertex_points: Integers = np.flatnonzero(used)
-        self._number = np.cumsum(used) - 1
-        self.cell_vertices: Integers = self._number[corners]
+        self.vertex_number = np.cumsum(used) - 1
+        self.cell_vertices: Integers = self.vertex_number[corners]
         self._entities: dict[int, tuple[Integers, Integers]] = {}
 
     @property
@@ -113,7 +113,7 @@ class Topology:
     @cached_property
     def named_facets(self) -> Integers:
         """(tagged facets,) facet number of each tagged facet of the input."""
-        return self.find(self.tdim - 1, self._number[self.arrays.facets])
+        return self.find(self.tdim - 1, self.vertex_number[self.arrays.facets])
 
     def facets(self, boundary: str) -> Integers:
         """Return the facets of a named boundary."""

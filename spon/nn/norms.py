@@ -11,27 +11,28 @@ from spon.nn.sparse import SparseMap
 
 __all__ = ["NORMS", "GramNorm", "relative_error"]
 
-NORMS = ("l2", "h1")
+NORMS = ("l2", "h1", "energy")
 
 
 class GramNorm(nn.Module):
     """‖u‖² = uᵀ G u for every sample, in float64.
 
     Args:
-        discretisation: whose finest level has the Gram matrices.
-        norm: "l2" (mass matrix M) or "h1" (M + K, the full H1 norm).
+        discretisation: whose output space has the Gram matrices.
+        norm: "l2", "h1" (mass + stiffness: the full H1 norm, or the graph norm of H(div) and H(curl)),
+            or "energy" if the discretisation has one.
 
     Raises:
-        SponError: another norm.
+        SponError: another norm, or a discretisation without energy.
     """
 
     def __init__(self, discretisation: Discretisation, norm: str) -> None:
         super().__init__()
-        if norm not in NORMS:
-            raise SponError(f"norm '{norm}'; allowed: {', '.join(NORMS)}")
-        level = discretisation.levels[0]
-        gram = level.mass if norm == "l2" else level.mass + level.stiffness
-        self.gram = SparseMap(gram, torch.float64)
+        space = discretisation.output
+        allowed = [n for n in NORMS if n != "energy" or space.energy is not None]
+        if norm not in allowed:
+            raise SponError(f"norm '{norm}'; allowed: {', '.join(allowed)}")
+        self.gram = SparseMap(space.gram(norm), torch.float64)
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the norm of every sample.

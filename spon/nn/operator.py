@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -19,16 +22,18 @@ TRANSFORMS = ("identity", "log")
 class OperatorNetwork(nn.Module):
     """S = D ∘ P ∘ E with a learned processor P (Bouziani & Boullé 2024, arXiv 2410.01065).
 
-    The encoder E takes the DoFs of the input, transforms and standardises them. The decoder D maps
-    nodal values y to u = Z (ū + s Z⁺(w y)) + u_g with the constraint's Z and u_g, the cut-off w, and
-    the mean ū and scale s of the training outputs. Prescribed DoFs have zero rows in Z, so boundary
-    values are those of u_g whatever the processor returns; D works in float64 to keep them exact.
+    The encoder E takes the DoFs of the inputs, transforms and standardises them, and maps them to
+    nodal features. The decoder D maps nodal values y of the latent fields to
+    u = u_g + ū + D (s w ⊙ y) with the discretisation's decoder and cut-off w, and the mean ū (of
+    u − u_g) and scale s of the training outputs. ū and the range of D are admissible, so u satisfies the
+    constraint whatever the processor returns; D works in float64 to keep it exact.
 
     Args:
-        discretisation: spaces of input and output.
-        processor: module (features, coefficient) ↦ (nodes, batch, 1), where features are
-            (nodes, batch, features) and coefficient is the input itself, (nodes, batch).
-        transform: of the input before it is standardised: "identity" or "log" (positive inputs).
+        discretisation: spaces of inputs and output.
+        processor: module (features, coefficient) ↦ (nodes, batch, latent components), where features
+            are (nodes, batch, features) and coefficient is the first input as nodal values, untransformed,
+            (nodes, batch), if it is scalar, else None.
+        transform: of the first input before it is standardised: "identity" or "log" (positive inputs).
 
     Raises:
         SponError: another transform.
@@ -53,74 +58,95 @@ class OperatorNetwork(nn.Module):
         self.fingerprint = discretisation.fingerprint
         self.processor = processor
         self.transform = transform
-        constraint = discretisation.constraint
-        self.expand = SparseMap(constraint.Z, torch.float64)
-        self.restrict = SparseMap(constraint.from_latent, torch.float64)
+        self.spread = nn.ModuleList(
+            SparseMap(space.features, torch.float64) for space in discretisation.inputs.values()
+        )
+        self.expand = SparseMap(discretisation.decoder, torch.float64)
         points = discretisation.levels[0].points
         centred = 2 * (points - points.min(axis=0)) / np.ptp(points, axis=0).max() - 1
         for name, array in (
             ("cutoff", discretisation.cutoff),
-            ("shift", constraint.shift),
+            ("shift", discretisation.constraint.shift),
             ("coordinates", centred),
         ):
             self.register_buffer(name, torch.as_tensor(array), persistent=False)
-        free = constraint.Z.shape[1]
-        self.register_buffer("input_mean", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("input_scale", torch.ones((), dtype=torch.float64))
-        self.register_buffer("output_mean", torch.zeros(free, dtype=torch.float64))
-        self.register_buffer("output_scale", torch.ones((), dtype=torch.float64))
+        inputs, latent = len(discretisation.inputs), discretisation.cutoff.shape[1]
+        self.register_buffer("input_mean", torch.zeros(inputs, dtype=torch.float64))
+        self.register_buffer("input_scale", torch.ones(inputs, dtype=torch.float64))
+        self.register_buffer("output_mean", torch.zeros(discretisation.dofs, dtype=torch.float64))
+        self.register_buffer("output_scale", torch.ones(latent, dtype=torch.float64))
 
     @staticmethod
-    def features(gdim: int) -> int:
-        """Number of input features of a processor: input, coordinates, cut-off."""
-        return gdim + 2
+    def features(discretisation: Discretisation) -> int:
+        """Number of input features of a processor: inputs, coordinates, cut-off."""
+        inputs = sum(space.components for space in discretisation.inputs.values())
+        return inputs + discretisation.levels[0].gdim + discretisation.cutoff.shape[1]
 
     @torch.no_grad()
     def fit_normalisation(self, inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]) -> None:
         """Set mean and scale from the training samples.
 
         Args:
-            inputs: (samples, DoFs).
+            inputs: (samples, DoFs of all inputs).
             outputs: (samples, DoFs).
 
         Raises:
             SponError: an input that the transform does not allow.
         """
-        m = self._transformed(torch.as_tensor(inputs))
-        self.input_mean.copy_(m.mean())
-        self.input_scale.copy_(m.std().clamp_min(1e-12))
-        constraint = self.discretisation.constraint
-        free = constraint.free(outputs)
-        self.output_mean.copy_(torch.as_tensor(free.mean(axis=0)))
-        self.output_scale.copy_(torch.as_tensor(free.std(axis=0).max()).clamp_min(1e-12))
+        for k, values in enumerate(self._transformed(self._split(torch.as_tensor(inputs)))):
+            self.input_mean[k] = values.mean()
+            self.input_scale[k] = values.std().clamp_min(1e-12)
+        d = self.discretisation
+        free = d.constraint.free(outputs)
+        self.output_mean.copy_(torch.as_tensor(d.constraint.Z @ free.mean(axis=0)))
+        scale = _latent_scale(d, outputs.std(axis=0))
+        self.output_scale.copy_(torch.as_tensor(scale).clamp_min(1e-12))
 
-    def _transformed(self, inputs: Tensor) -> Tensor:
+    def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the DoFs of each input, (batch, DoFs) each."""
+        return inputs.split([space.dofs for space in self.discretisation.inputs.values()], dim=1)
+
+    def _transformed(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        first, *rest = inputs
         if self.transform == "log":
-            if not bool((inputs > 0).all()):
+            if not bool((first > 0).all()):
                 raise SponError(
-                    f"the input must be positive (transform 'log'); smallest value: {inputs.min():g}"
+                    f"the input must be positive (transform 'log'); smallest value: {first.min():g}"
                 )
-            return inputs.log()
-        return inputs
+            first = first.log()
+        return [first, *rest]
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Return nodal features (nodes, batch, features) float64 of inputs (batch, DoFs)."""
-        m = (self._transformed(inputs) - self.input_mean) / self.input_scale
-        geometry = torch.cat([self.coordinates, self.cutoff[:, None]], dim=1)
-        geometry = geometry[:, None, :].expand(-1, len(inputs), -1)
-        return torch.cat([m.T[:, :, None], geometry], dim=2)
+        """Return nodal features (nodes, batch, features) float64 of inputs (batch, DoFs of all inputs)."""
+        nodes, batch = len(self.coordinates), len(inputs)
+        parts = []
+        for k, values in enumerate(self._transformed(self._split(inputs))):
+            standard = (values - self.input_mean[k]) / self.input_scale[k]
+            at_nodes = self.spread[k](standard.T).reshape(nodes, -1, batch)
+            parts.append(at_nodes.transpose(1, 2))
+        geometry = torch.cat([self.coordinates, self.cutoff], dim=1)
+        return torch.cat([*parts, geometry[:, None, :].expand(-1, batch, -1)], dim=2)
 
-    def decode(self, values: Tensor) -> Tensor:
-        """Return admissible outputs (batch, DoFs) float64 of nodal values (nodes, batch)."""
-        free = self.restrict(self.cutoff[:, None] * values.double())
-        admissible = self.expand(self.output_mean[:, None] + self.output_scale * free)
-        return (admissible + self.shift[:, None]).T
+    def decode(self, values: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Return admissible outputs (batch, DoFs) float64.
 
-    def forward(self, inputs: Tensor) -> Tensor:
+        Args:
+            values: (nodes, batch, latent components).
+            shift: (batch, DoFs) u_g of each sample; default: that of the discretisation.
+        """
+        nodes, batch, latent = values.shape
+        scaled = (self.cutoff * self.output_scale)[:, None, :] * values.double()
+        u = self.expand(scaled.transpose(1, 2).reshape(nodes * latent, batch)).T
+        return u + self.output_mean + (self.shift if shift is None else shift)
+
+    def forward(self, inputs: Tensor, shift: Tensor | None = None) -> Tensor:
         """Map inputs to outputs.
 
         Args:
-            inputs: (batch, DoFs) in canonical order, on the module's device.
+            inputs: (batch, DoFs of all inputs, one input after the other) in canonical order, on the
+                module's device.
+            shift: (batch, DoFs) u_g of each sample, as `Discretisation.with_boundary_data` gives it;
+                default: that of the discretisation.
 
         Returns:
             (batch, DoFs) float64; the processor works in the dtype of its own parameters.
@@ -128,20 +154,22 @@ class OperatorNetwork(nn.Module):
         Raises:
             SponError: wrong shape, or a value that the transform does not allow.
         """
-        n = self.discretisation.dofs
+        n = sum(space.dofs for space in self.discretisation.inputs.values())
         if inputs.ndim != 2 or inputs.shape[1] != n:
             raise SponError(f"inputs of shape {tuple(inputs.shape)}; allowed: (batch, {n})")
         inputs = inputs.double()
         dtype = next(self.processor.parameters()).dtype
-        values = self.processor(self.encode(inputs).to(dtype), inputs.T.to(dtype))
-        return self.decode(values[:, :, 0])
+        coefficient = None
+        if self.discretisation.input.components == 1:
+            coefficient = self.spread[0](self._split(inputs)[0].T).to(dtype)
+        return self.decode(self.processor(self.encode(inputs).to(dtype), coefficient), shift)
 
     @torch.no_grad()
     def predict(self, inputs: npt.NDArray[np.float64], batch_size: int = 16) -> npt.NDArray[np.float64]:
         """Map numpy arrays in batches, without gradients.
 
         Args:
-            inputs: (samples, DoFs) in canonical order.
+            inputs: (samples, DoFs of all inputs) in canonical order.
             batch_size: samples at a time.
 
         Returns:
@@ -150,3 +178,28 @@ class OperatorNetwork(nn.Module):
         device = self.shift.device
         batches = torch.as_tensor(inputs).split(batch_size)
         return torch.cat([self(b.to(device)).cpu() for b in batches]).numpy()
+
+
+def _latent_scale(d: Discretisation, deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the size of each latent component that explains the deviations of the DoFs it acts on.
+
+    A unit of size is what constant or linear nodal values with maximum 1 make of these DoFs: values
+    for Lagrange, fluxes for H(div), and differences for potentials.
+
+    Args:
+        d: with n latent components.
+        deviation: (DoFs,).
+
+    Returns:
+        (n,).
+    """
+    points, n = d.levels[0].points, d.cutoff.shape[1]
+    centred = 2 * (points - points.min(axis=0)) / np.ptp(points, axis=0).max() - 1
+    probes = np.concatenate([np.ones((len(points), 1)), centred], axis=1)
+    out = np.ones(n)
+    for component in range(n):
+        columns = sp.csc_array(d.decoder)[:, component::n]
+        unit = np.abs(columns @ probes).max(initial=0.0)
+        if unit > 0.0:
+            out[component] = deviation[np.unique(columns.indices)].max() / unit
+    return out

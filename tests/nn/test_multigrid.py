@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import on_square
 
 import spon
-from spon.discretisation import Discretisation, Level
 from spon.nn.processors.multigrid import Multigrid
 
 
@@ -29,14 +30,21 @@ def renumbered(d, seed=0):
     levels = []
     for k, (level, order) in enumerate(zip(d.levels, orders, strict=True)):
         new = np.argsort(order)
-        cells = new[level.cells][rng.permutation(len(level.cells))]
         prolongation = level.prolongation
         if prolongation is not None:
             prolongation = prolongation[order][:, orders[k + 1]]
-        gram = [g[order][:, order] for g in (level.mass, level.stiffness)]
-        levels.append(Level(level.points[order], cells, *gram, level.fixed[order], prolongation))
-    constraint = spon.Constraint(d.constraint.Z[orders[0]], d.constraint.shift[orders[0]])
-    return Discretisation(tuple(levels), constraint, d.cutoff[orders[0]], {}, "renumbered"), orders[0]
+        levels.append(
+            replace(
+                level,
+                points=level.points[order],
+                cells=new[level.cells][rng.permutation(len(level.cells))],
+                mass=level.mass[order][:, order],
+                stiffness=level.stiffness[order][:, order],
+                fixed=level.fixed[order],
+                prolongation=prolongation,
+            )
+        )
+    return replace(d, levels=tuple(levels)), orders[0]
 
 
 @pytest.mark.parametrize("coefficient", [True, False])
@@ -69,7 +77,7 @@ def test_coarse_inverse_solves_the_coarse_problem(problem):
     inverse = Multigrid(d, 4, dtype="float64").operators[-1].inverse
     level, fixed = d.levels[-1], d.levels[-1].fixed
     kappa = torch.rand(len(level.cells), 3, dtype=torch.float64) + 0.5
-    cells = kappa * torch.as_tensor(level.volumes)[:, None]
+    cells = kappa * torch.as_tensor(level.weights)[:, None]
     x = torch.randn(len(level.points), 3, 2, dtype=torch.float64)
     y = inverse(x, inverse.factorise(cells))
     assert (y[fixed] == 0).all()

@@ -8,7 +8,7 @@ from spon.nn.norms import GramNorm, relative_error
 
 def build(problem, dtype="float64", **settings):
     d = problem.discretisation
-    processor = spon.Multigrid(d, spon.OperatorNetwork.features(2), (4, 6), dtype=dtype, **settings)
+    processor = spon.Multigrid(d, widths=(4, 6), dtype=dtype, **settings)
     return spon.OperatorNetwork(d, processor, "log")
 
 

@@ -13,7 +13,7 @@ WORLD = MPI.COMM_WORLD
 
 def build(problem, seed=0, dtype="float64"):
     d = problem.discretisation
-    processor = spon.Multigrid(d, spon.OperatorNetwork.features(2), (6, 8), 1, dtype=dtype, seed=seed)
+    processor = spon.Multigrid(d, widths=(6, 8), cycles=1, dtype=dtype, seed=seed)
     return spon.OperatorNetwork(d, processor, "log")
 
 

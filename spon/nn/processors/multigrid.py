@@ -11,8 +11,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from spon.discretisation import Discretisation, Level
+from spon.discretisation import Discretisation
 from spon.errors import SponError
+from spon.level import Level
+from spon.nn.operator import OperatorNetwork
 from spon.nn.sparse import SparseMap
 
 __all__ = ["Multigrid"]
@@ -33,7 +35,7 @@ class Multigrid(nn.Module):
 
     Args:
         discretisation: hierarchy of levels.
-        features: of the input.
+        features: of the input; default: those of an `OperatorNetwork` on this discretisation.
         widths: channels on each level, finest first; the last one is repeated for further levels.
         cycles: V-cycles.
         coefficient: use the input as coefficient κ > 0 of the level operators.
@@ -47,7 +49,7 @@ class Multigrid(nn.Module):
     def __init__(
         self,
         discretisation: Discretisation,
-        features: int,
+        features: int | None = None,
         widths: Sequence[int] = (12, 32, 64),
         cycles: int = 2,
         coefficient: bool = True,
@@ -61,6 +63,8 @@ class Multigrid(nn.Module):
         dtype = getattr(torch, name)
         if not widths or min(widths) < 1 or cycles < 1:
             raise SponError(f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1")
+        if features is None:
+            features = OperatorNetwork.features(discretisation)
         self.settings: dict[str, Any] = {
             "features": features,
             "widths": [int(w) for w in widths],
@@ -68,6 +72,11 @@ class Multigrid(nn.Module):
             "coefficient": coefficient,
             "dtype": name,
         }
+        if coefficient and discretisation.input.components != 1:
+            raise SponError(
+                f"the first input has {discretisation.input.components} components; allowed as a coefficient: "
+                "1, or coefficient=False"
+            )
         levels = discretisation.levels
         channels = [widths[min(k, len(widths) - 1)] for k in range(len(levels))]
         self.operators = nn.ModuleList(
@@ -83,24 +92,24 @@ class Multigrid(nn.Module):
             torch.manual_seed(seed)
             self.lift = nn.Linear(features, channels[0], dtype=dtype)
             self.cycles = nn.ModuleList(_Cycle(channels, self.operators, dtype) for _ in range(cycles))
-            self.read = nn.Linear(channels[0], 1, dtype=dtype)
+            self.read = nn.Linear(channels[0], discretisation.cutoff.shape[1], dtype=dtype)
         nn.init.zeros_(self.read.weight)  # start from the mean of the training outputs
         nn.init.zeros_(self.read.bias)
 
-    def forward(self, features: Tensor, coefficient: Tensor) -> Tensor:
+    def forward(self, features: Tensor, coefficient: Tensor | None) -> Tensor:
         """Map nodal features.
 
         Args:
             features: (nodes, batch, features).
-            coefficient: (nodes, batch) κ.
+            coefficient: (nodes, batch) κ; not used if `coefficient` is off.
 
         Returns:
-            (nodes, batch, 1).
+            (nodes, batch, latent components).
         """
-        weights, here = [], coefficient
+        weights, here = [], coefficient if self.settings["coefficient"] else None
         for number, operators in enumerate(self.operators):
             weights.append(operators.weights(here))
-            if number < len(self.restrict):
+            if here is not None and number < len(self.restrict):
                 here = self.restrict[number](here)
         x = self.lift(features)
         for cycle in self.cycles:
@@ -167,19 +176,19 @@ class _LevelOperators(nn.Module):
         if coefficient:
             self.gradient = SparseMap(level.gradient, dtype)
             self.divergence = SparseMap(level.gradient.T, dtype)
-            self.average = SparseMap(level.cell_average, dtype)
-            squares = level.gradient.power(2)
-            squares = sum(squares[d * len(level.cells) : (d + 1) * len(level.cells)] for d in range(gdim))
-            self.diagonal = SparseMap(squares.T, dtype)  # (nodes, cells): Σ_d (∂_d φ_i)²
-            self.register_buffer("volumes", torch.as_tensor(level.volumes).to(dtype), persistent=False)
+            self.average = SparseMap(level.values, dtype)
+            squares, n = level.gradient.power(2), len(level.weights)
+            squares = sum(squares[d * n : (d + 1) * n] for d in range(gdim))
+            self.diagonal = SparseMap(squares.T, dtype)  # (nodes, points): Σ_d (∂_d φ_i)²
+            self.register_buffer("volumes", torch.as_tensor(level.weights).to(dtype), persistent=False)
         self.gdim = gdim
         if dense:
             self.inverse = _CoarseInverse(level, dtype)
 
-    def weights(self, coefficient: Tensor) -> Any:
+    def weights(self, coefficient: Tensor | None) -> Any:
         """Return what depends on the sample alone, from a nodal coefficient (nodes, batch)."""
         cells = diagonal = None
-        if hasattr(self, "average"):
+        if coefficient is not None:
             cells = self.volumes[:, None] * self.average(coefficient)
             diagonal = self.diagonal(cells).reciprocal()[:, :, None]
         inverse = self.inverse.factorise(cells) if hasattr(self, "inverse") else None
@@ -230,7 +239,7 @@ class _CoarseInverse(nn.Module):
         self.register_buffer("free", torch.as_tensor(free), persistent=False)
 
     def factorise(self, cells: Tensor | None) -> Tensor:
-        """Return Cholesky factors (batch or 1, free, free) for cell weights |T| κ_T (cells, batch)."""
+        """Return Cholesky factors (batch or 1, free, free) for weights w κ (quadrature points, batch)."""
         if cells is None:
             matrix = self.stiffness[None]
         else:
@@ -253,16 +262,9 @@ def _jacobi_scaled(stiffness: sp.csr_array) -> sp.csr_array:
 
 
 def _recovered_gradient(level: Level) -> list[sp.csr_array]:
-    """Volume-weighted average of the cell gradients at each node, times the local mesh size h."""
-    m, k = level.cells.shape
-    gdim = level.points.shape[1]
-    rows, columns = level.cells.ravel(), np.repeat(np.arange(m), k)
-    shape = (len(level.points), m)
-    average = sp.csr_array((np.repeat(level.volumes, k), (rows, columns)), shape=shape)
-    around = np.asarray(average.sum(axis=1)).ravel()
-    size = level.lumped_mass ** (1.0 / gdim)
-    average = sp.diags_array(size / around) @ average
-    return [sp.csr_array(average @ level.gradient[d * m : (d + 1) * m]) for d in range(gdim)]
+    """The recovered gradient at each node, times the local mesh size h."""
+    size = sp.diags_array(level.lumped_mass ** (1.0 / level.gdim))
+    return [sp.csr_array(size @ direction) for direction in level.recovered_gradient]
 
 
 def _mass_scaled_restriction(fine: Level, coarse: Level) -> sp.csr_array:

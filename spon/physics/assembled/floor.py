@@ -51,7 +51,7 @@ def fe_floor(problem: Problem, dataset: Dataset, comm: MPI.Comm = MPI.COMM_WORLD
         Errors of all samples, on every rank.
     """
     finer = problem.refined()
-    prolongation = finer.hierarchy.prolongations[0]
+    prolongation = finer.hierarchy.prolongation(0)
     level = finer.discretisation.levels[0]
     grams = {"l2": level.mass, "h1": level.mass + level.stiffness}
     coarse = {n: prolongation.T @ g @ prolongation for n, g in grams.items()}

@@ -18,10 +18,11 @@ from petsc4py import PETSc
 from spon.constraint import Constraint
 from spon.discretisation import Discretisation
 from spon.errors import SponError
-from spon.fem.assembly import discretise, lagrange
+from spon.fem.assembly import lagrange
+from spon.fem.discretise import discretise
 from spon.fem.boundary import BoundaryValue, dirichlet
 from spon.fem.canonical import CanonicalOrder
-from spon.fem.refinement import Hierarchy
+from spon.fem.hierarchy import Hierarchy
 from spon.fem.solver import ConstrainedSolver
 
 __all__ = ["Problem"]

@@ -1,0 +1,127 @@
+"""Assemble a discretisation once, in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from spon.constraint import Constraint
+from spon.discretisation import Discretisation, fingerprint
+from spon.errors import SponError
+from spon.fem.boundary import canonical_space
+from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part, continuous_lagrange
+from spon.fem.divergence import curl, potential
+from spon.fem.encoding import Dofs, Encoder
+from spon.fem.extension import cutoff, harmonic
+from spon.fem.freeze import freeze_space, nodal_interpolation
+from spon.fem.hierarchy import Hierarchy
+from spon.fem.levels import freeze_levels
+
+__all__ = ["discretise"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def discretise(
+    hierarchy: Hierarchy,
+    space: Any,
+    constraint: Constraint | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    degree: int | None = None,
+    energy: Any = None,
+) -> Discretisation:
+    """Assemble Gram matrices, levels, encoders, decoder, lift and cut-off. Collective.
+
+    Args:
+        hierarchy: meshes, finest first.
+        space: `dolfinx.fem.FunctionSpace` of the output on the finest mesh.
+        constraint: of the output, in canonical order; default: none.
+        inputs: for each input a live space (its DoFs are the input) or an encoder of
+            `spon.fem.encoding`; default: one input "m" in the space of the output.
+        degree: of the nodal features on the finest level; default: the highest degree of the output
+            and its potentials, at least 1.
+        energy: UFL bilinear form of an energy norm on `space`, without boundary conditions.
+
+    Returns:
+        The same arrays on every rank, in canonical order: integers identical, floats up to the
+        round-off of parallel assembly.
+
+    Raises:
+        SponError: a space on another mesh, a constraint of another size, an element without
+            canonical order.
+    """
+    mesh = hierarchy.finest
+    output = canonical_space(mesh, space)
+    constraint = constraint or Constraint.none(output.size)
+    if constraint.Z.shape[0] != output.size:
+        raise SponError(f"a constraint on {constraint.Z.shape[0]} DoFs; allowed: {output.size}, as {output.name} has")
+    encoders = {name: _encoder(mesh, name, value) for name, value in (inputs or {"m": space}).items()}
+    order = CanonicalOrder(mesh, space)
+    latent = _latent_parts(output, constraint)
+    degree = degree or max(1, *(part.numbering.element.embedded_superdegree for part in latent))
+    if degree < 1:
+        raise SponError(f"degree = {degree}; allowed: 1, 2, 3, …")
+    w = cutoff(mesh, latent, constraint, degree)
+    lifted = harmonic(mesh, output.parts, constraint)
+    frozen = freeze_space(order, degree, energy)
+    spaces = {name: frozen if e.is_space(space) else e.freeze(degree) for name, e in encoders.items()}
+    levels = freeze_levels(hierarchy, degree, (w == 0.0).all(axis=1))
+    corners = _facet_corners(mesh)
+    there = {name: np.concatenate([output.boundary_dofs(name, i).ravel() for i in range(len(output.parts))]) for name in corners}
+    description = [f"{len(levels)} levels", f"degree {degree}", f"{hierarchy.aggregations} aggregations", output.name]
+    description += [f"input {name!r} {encoder.description}" for name, encoder in encoders.items()]
+    meshes = [(m.arrays.points, m.arrays.cells) for m in hierarchy.meshes]
+    mark = fingerprint(meshes, "; ".join(description), lifted)
+    decoder = _decoder(mesh, output, latent, constraint, degree)
+    return Discretisation(levels, spaces, frozen, lifted, decoder, w, corners, there, mark)
+
+
+def _encoder(mesh: Any, name: str, value: Any) -> Encoder:
+    encoder = value if isinstance(value, Encoder) else Dofs(mesh, value)
+    if encoder.mesh is not mesh:
+        raise SponError(f"input '{name}' lives on another mesh than {mesh.arrays.source}")
+    return encoder
+
+
+def _latent_parts(output: CanonicalSpace, constraint: Constraint) -> list[Part]:
+    """Return the members of the latent space: those of the output, or their potentials."""
+    out: list[Part] = []
+    offset = 0
+    for number, part in enumerate(output.parts):
+        if number in constraint.potentials:
+            numbering = output.mesh.numbering(potential(part.numbering.element))
+            part = Part(numbering, 1, offset, f"potential of {part.name}")
+        else:
+            part = Part(part.numbering, part.block_size, offset, part.name)
+        out.append(part)
+        offset += part.size
+    return out
+
+
+def _decoder(
+    mesh: Any, output: CanonicalSpace, latent: list[Part], constraint: Constraint, degree: int
+) -> sp.csr_array:
+    """Return C P I: nodal values, interpolated, made admissible, and their curl taken where it is a potential."""
+    size = sum(part.size for part in latent)
+    out = constraint.latent_projection @ nodal_interpolation(mesh, tuple(latent), size, degree)
+    if constraint.potentials:
+        blocks = [
+            curl(part.numbering, hidden.numbering) if number in constraint.potentials else sp.eye_array(part.size)
+            for number, (part, hidden) in enumerate(zip(output.parts, latent, strict=True))
+        ]
+        out = sp.csr_array(sp.block_diag(blocks)) @ out
+    out = sp.csr_array(out)
+    out.sort_indices()
+    return out
+
+
+def _facet_corners(mesh: Any) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the corners of the facets of each named boundary as nodes, which number vertices first."""
+    topology, arrays = mesh.topology, mesh.arrays
+    numbers = topology.vertex_number[arrays.facets]
+    found = {name: numbers[arrays.facet_tags == tag] for name, tag in arrays.facet_names.items()}
+    return {name: facets for name, facets in found.items() if len(facets)}
