@@ -1,4 +1,4 @@
-"""Apply a trained operator to live functions."""
+"""From canonical vectors to live functions and to values at points."""
 
 from __future__ import annotations
 
@@ -8,9 +8,89 @@ import numpy as np
 import numpy.typing as npt
 from dolfinx import fem
 
-from spon.fem.canonical import CanonicalOrder
+from spon.errors import SponError
+from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.location import locator
+from spon.fem.transfer import evaluation
 
-__all__ = ["predict"]
+__all__ = ["decode", "dofs_of", "point_values", "predict"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def decode(order: CanonicalOrder, values: Floats, name: str = "f") -> Any:
+    """Return a live function with given DoFs.
+
+    Args:
+        order: canonical order of its space.
+        values: (DoFs,) in canonical order, the same on every rank.
+        name: of the function.
+
+    Returns:
+        `dolfinx.fem.Function` on the distributed mesh, ghosts up to date.
+
+    Raises:
+        SponError: values of another shape.
+    """
+    function = fem.Function(order.space, name=name)
+    order.scatter(np.asarray(values, dtype=np.float64), function)
+    return function
+
+
+def dofs_of(order: CanonicalOrder, function: Any) -> Floats:
+    """Return the DoFs of a live function on all ranks, the inverse of `decode`. Collective.
+
+    Args:
+        order: canonical order of its space.
+        function: `dolfinx.fem.Function`.
+
+    Returns:
+        (DoFs,) float64 in canonical order.
+
+    Raises:
+        SponError: the function is of another space.
+    """
+    space = function.function_space
+    if space is not order.space and space != order.space:
+        raise SponError(f"the function '{function.name}' is of another space than {order.canonical.name}")
+    return order.gather(function.x.array)
+
+
+def point_values(
+    space: CanonicalSpace | CanonicalOrder,
+    values: Floats,
+    points: Floats,
+    tolerance: float | None = None,
+    outside: str = "refuse",
+) -> Floats:
+    """Evaluate fields at any points, without communication.
+
+    Where a field jumps between cells, its value is that in the cell of the lowest number.
+
+    Args:
+        space: of the fields; the components of a mixed space are stacked.
+        values: (DoFs,) or (samples, DoFs) in canonical order.
+        points: (n, gdim).
+        tolerance: as for `Locator.find`.
+        outside: as for `Locator.find`.
+
+    Returns:
+        (n, components) or (samples, n, components).
+
+    Raises:
+        SponError: values of another shape; points outside the mesh.
+    """
+    space = space.canonical if isinstance(space, CanonicalOrder) else space
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim not in (1, 2) or values.shape[-1] != space.size:
+        raise SponError(
+            f"values of shape {values.shape}; allowed: ({space.size},) or (samples, {space.size})"
+        )
+    where = locator(space.mesh.geometry).find(points, tolerance, outside)
+    shape = (*values.shape[:-1], len(where.cells), space.value_size)
+    if 0 in shape:
+        return np.zeros(shape)
+    return np.asarray((evaluation(space, where) @ values.T).T).reshape(shape)
 
 
 def predict(model: Any, order: CanonicalOrder, function: Any) -> Any:
@@ -24,7 +104,4 @@ def predict(model: Any, order: CanonicalOrder, function: Any) -> Any:
     Returns:
         The output in the same space, ghosts up to date.
     """
-    values: npt.NDArray[np.float64] = model.predict(order.gather(function.x.array)[None])[0]
-    out = fem.Function(order.space)
-    order.scatter(values, out)
-    return out
+    return decode(order, model.predict(order.gather(function.x.array)[None])[0])

@@ -34,12 +34,16 @@ class Geometry:
 
     def points(self, cells: Integers, X: Floats) -> Floats:
         """Return x, (n, gdim), of reference points X, (n, tdim), on cells (n,)."""
+        if len(X) == 0:  # basix would crash
+            return np.zeros((0, self.arrays.gdim))
         phi = self.element.tabulate(0, X)[0, :, :, 0]
         phi = np.where(np.abs(phi - np.rint(phi)) < 1e-14, np.rint(phi), phi)  # nodes to the last bit
         return np.einsum("nk,nkd->nd", phi, self.arrays.points[self.arrays.cells[cells]])
 
     def jacobians(self, cells: Integers, X: Floats) -> Floats:
         """Return ∂x_i/∂X_j, (n, gdim, tdim), at reference points X, (n, tdim), on cells (n,)."""
+        if len(X) == 0:
+            return np.zeros((0, self.arrays.gdim, self.arrays.tdim))
         slopes = self.element.tabulate(1, X)[1:, :, :, 0]
         return np.einsum("jnk,nki->nij", slopes, self.arrays.points[self.arrays.cells[cells]])
 
