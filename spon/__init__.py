@@ -12,6 +12,12 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Constraint": "spon.constraint",
+    "Dofs": "spon.fem.encoding",
+    "Moments": "spon.fem.encoding",
+    "Parameters": "spon.fem.encoding",
+    "Projection": "spon.fem.encoding",
+    "Sensors": "spon.fem.encoding",
+    "Trace": "spon.fem.encoding",
     "Dataset": "spon.data.dataset",
     "Discretisation": "spon.discretisation",
     "Hierarchy": "spon.fem.hierarchy",
@@ -33,6 +39,7 @@ _PUBLIC = {
     "evaluate": "spon.evaluation",
     "find_mesh": "spon.resources",
     "find_problem": "spon.resources",
+    "from_dolfinx": "spon.fem.live",
     "generate": "spon.data.generate",
     "lagrange": "spon.fem.assembly",
     "load_model": "spon.training.checkpoint",

@@ -21,7 +21,7 @@ from spon.errors import SponError
 from spon.files import replacing
 from spon.level import Level, Reference
 from spon.space import Space
-from spon.storage import check, open_hdf5, read_csr, seal, write_csr
+from spon.storage import MatrixReader, check, open_hdf5, seal, write_csr
 
 __all__ = ["FORMAT", "Discretisation", "fingerprint"]
 
@@ -197,33 +197,37 @@ class Discretisation:
         if group.attrs["format"] != FORMAT:
             raise SponError(f"{where}: discretisation format {group.attrs['format']}; allowed: {FORMAT}")
         check(group, "discretisation")
+        matrices = MatrixReader()
         try:
             levels: list[Level] = []
             for number in range(len(group["levels"])):
-                levels.append(_read_level(group["levels"][str(number)], levels))
+                levels.append(_read_level(group["levels"][str(number)], levels, matrices))
             constraint = Constraint(
-                read_csr(group, "Z"),
+                matrices.read(group, "Z"),
                 group["shift"][()],
-                *(read_csr(group, name) if name in group else None for name in ("selection", "gauge")),
+                matrices.find(group, "selection"),
+                matrices.find(group, "gauge"),
                 tuple(int(member) for member in group["potentials"]),
             )
-            named = [
-                {str(item.attrs["name"]): item[()] for item in group.get(kind, {}).values()}
-                for kind in ("boundaries", "boundary_dofs")
-            ]
             spaces = [group["inputs"][str(i)] for i in range(len(group["inputs"]))]
             return cls(
                 tuple(levels),
-                {str(s.attrs["name"]): Space.read(s) for s in spaces},
-                Space.read(group["output"]),
+                {str(s.attrs["name"]): Space.read(s, matrices) for s in spaces},
+                Space.read(group["output"], matrices),
                 constraint,
-                read_csr(group, "decoder"),
+                matrices.read(group, "decoder"),
                 group["cutoff"][()],
-                *named,
+                _read_named(group, "boundaries"),
+                _read_named(group, "boundary_dofs"),
                 str(group.attrs["fingerprint"]),
             )
         except (KeyError, OSError, ValueError) as error:
             raise SponError(f"{where}: incomplete or damaged discretisation: {error}") from error
+
+
+def _read_named(group: h5py.Group, kind: str) -> dict[str, Array]:
+    items = [group[kind][str(number)] for number in range(len(group.get(kind, {})))]
+    return {str(item.attrs["name"]): item[()] for item in items}
 
 
 def _write_level(group: h5py.Group, level: Level) -> None:
@@ -241,25 +245,23 @@ def _write_level(group: h5py.Group, level: Level) -> None:
         inner[name] = getattr(level.reference, name)
 
 
-def _read_level(group: h5py.Group, finer: list[Level]) -> Level:
+def _read_level(group: h5py.Group, finer: list[Level], matrices: MatrixReader) -> Level:
     inner = group["reference"]
     tables = {name: inner[name][()] for name in Reference.ARRAYS}
     return Level(
         group["points"][()],
         group["cells"][()],
-        read_csr(group, "mass"),
-        read_csr(group, "stiffness"),
+        matrices.read(group, "mass"),
+        matrices.read(group, "stiffness"),
         group["fixed"][()],
-        read_csr(group, "prolongation") if "prolongation" in group else None,
+        matrices.find(group, "prolongation"),
         Reference(str(inner.attrs["cell_type"]), int(inner.attrs["degree"]), **tables),
         (group["mesh/points"][()], group["mesh/cells"][()]) if "mesh" in group else None,
         finer[-1] if group.attrs["algebraic"] else None,
     )
 
 
-def fingerprint(
-    meshes: list[tuple[Array, Array]], description: str, constraint: Constraint
-) -> str:
+def fingerprint(meshes: list[tuple[Array, Array]], description: str, constraint: Constraint) -> str:
     """Return the SHA-256 of what was put in, never of assembled values.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from spon.storage import read_csr, write_csr
+from spon.storage import MatrixReader, write_csr
 
 __all__ = ["Space"]
 
@@ -92,8 +92,13 @@ class Space:
                 known[id(matrix)] = group[name]
 
     @classmethod
-    def read(cls, group: h5py.Group) -> Space:
+    def read(cls, group: h5py.Group, matrices: MatrixReader) -> Space:
         """Read from an HDF5 group."""
-        found = {name: read_csr(group, name) if name in group else None for name in cls.MATRICES}
         members = tuple((int(a), int(b)) for a, b in group["members"][()])
-        return cls(str(group.attrs["element"]), int(group.attrs["components"]), members=members, **found)
+        return cls(
+            str(group.attrs["element"]),
+            int(group.attrs["components"]),
+            *(matrices.read(group, name) for name in cls.MATRICES[:-1]),
+            matrices.find(group, "energy"),
+            members,
+        )

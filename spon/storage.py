@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from spon.errors import SponError
 
-__all__ = ["check", "open_hdf5", "read_csr", "seal", "write_csr"]
+__all__ = ["MatrixReader", "check", "open_hdf5", "seal", "write_csr"]
 
 
 def open_hdf5(path: str | Path) -> h5py.File:
@@ -38,11 +38,24 @@ def write_csr(group: h5py.Group, name: str, matrix: sp.csr_array) -> None:
     inner["indices"], inner["data"] = matrix.indices.astype(np.int32), matrix.data
 
 
-def read_csr(group: h5py.Group, name: str) -> sp.csr_array:
-    """Read a sparse matrix."""
-    inner = group[name]
-    parts = (inner["data"][()], inner["indices"][()], inner["indptr"][()])
-    return sp.csr_array(parts, shape=tuple(inner.attrs["shape"]))
+class MatrixReader:
+    """Reads sparse matrices; one that a file holds under several names becomes one object."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, sp.csr_array] = {}
+
+    def read(self, group: h5py.Group, name: str) -> sp.csr_array:
+        """Read a matrix that `write_csr` wrote."""
+        inner = group[name]
+        address = h5py.h5o.get_info(inner.id).addr
+        if address not in self._known:
+            parts = (inner["data"][()], inner["indices"][()], inner["indptr"][()])
+            self._known[address] = sp.csr_array(parts, shape=tuple(inner.attrs["shape"]))
+        return self._known[address]
+
+    def find(self, group: h5py.Group, name: str) -> sp.csr_array | None:
+        """Read a matrix that may not be there."""
+        return self.read(group, name) if name in group else None
 
 
 def seal(group: h5py.Group) -> None:

@@ -119,9 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
     generation = time.perf_counter() - clock
     say(f"data      {size.train} training and {size.test} test samples")
 
-    processor = spon.Multigrid(
-        data.discretisation, cycles=size.cycles, dtype=size.dtype
-    )
+    processor = spon.Multigrid(data.discretisation, cycles=size.cycles, dtype=size.dtype)
     model = spon.OperatorNetwork(data.discretisation, processor, transform="log").to(device)
     say(f"model     {type(processor).__name__}, {sum(p.numel() for p in model.parameters())} parameters")
     history = spon.train(model, train, settings, comm)

@@ -14,7 +14,9 @@ __all__ = ["aggregates", "smoothed_prolongation"]
 Integers = npt.NDArray[np.int64]
 
 
-def smoothed_prolongation(stiffness: sp.csr_array, fixed: npt.NDArray[np.bool_]) -> tuple[sp.csr_array, Integers]:
+def smoothed_prolongation(
+    stiffness: sp.csr_array, fixed: npt.NDArray[np.bool_]
+) -> tuple[sp.csr_array, Integers]:
     """Return P = (I − ω D⁻¹K) T with T the indicator functions of aggregates.
 
     Smoothed aggregation (Vaněk, Mandel & Brezina 1996, Computing 56, 179-196) with ω = 4/3 / ρ and ρ

@@ -34,12 +34,14 @@ class Part:
         block_size: copies of the element, for vectors and tensors.
         offset: canonical number of its first DoF in the space.
         name: element in words.
+        shape: of a vector or tensor of copies, such as (2,) or (3, 3).
     """
 
     numbering: Numbering
     block_size: int
     offset: int
     name: str
+    shape: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -71,9 +73,9 @@ class CanonicalSpace:
         self.mesh = mesh
         parts: list[Part] = []
         offset = 0
-        for leaf, block_size in _leaves(element):
+        for leaf, block_size, shape in _leaves(element):
             name = _described(leaf, block_size)
-            parts.append(Part(mesh.numbering(leaf), block_size, offset, name))
+            parts.append(Part(mesh.numbering(leaf), block_size, offset, name, shape))
             offset += parts[-1].size
         self.parts = tuple(parts)
         self.size = offset
@@ -108,7 +110,7 @@ class CanonicalSpace:
     def scalar(self) -> CanonicalSpace:
         """Return the space of one component of a blocked space."""
         (part,) = self.parts
-        return self.of_part(self.mesh, replace(part, block_size=1, name=part.name.split(" x ")[0]))
+        return self.of_part(self.mesh, replace(part, block_size=1, shape=(), name=part.name.split(" x ")[0]))
 
     def boundary_dofs(self, boundary: str, part: int = 0) -> Integers:
         """Return the numbers of all DoFs of a part on a named boundary, (nodes, block size).
@@ -157,17 +159,17 @@ def point_values(element: Any) -> bool:
     return bool(element.interpolation_is_identity) and element.map_type == basix.MapType.identity
 
 
-def _leaves(element: Any) -> list[tuple[Any, int]]:
-    """Flatten a UFL element into (basix element, block size)."""
+def _leaves(element: Any) -> list[tuple[Any, int, tuple[int, ...]]]:
+    """Flatten a UFL element into (basix element, block size, shape of the block)."""
     if isinstance(element, basix.ufl._MixedElement):
         return [leaf for sub in element.sub_elements for leaf in _leaves(sub)]
-    block_size = 1
+    block_size, shape = 1, ()
     if isinstance(element, basix.ufl._BlockedElement):
-        block_size = int(element.block_size)
+        block_size, shape = int(element.block_size), tuple(element._block_shape)
         (element,) = set(element.sub_elements)
     if not isinstance(element, basix.ufl._BasixElement):
         raise SponError(f"element {element} is not supported; allowed: those of basix, blocked or mixed")
-    return [(element.basix_element, block_size)]
+    return [(element.basix_element, block_size, shape)]
 
 
 def _described(element: Any, block_size: int) -> str:

@@ -13,17 +13,15 @@ from spon.constraint import Constraint
 from spon.discretisation import Discretisation, fingerprint
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part, continuous_lagrange
+from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part
 from spon.fem.divergence import curl, potential
 from spon.fem.encoding import Dofs, Encoder
-from spon.fem.extension import cutoff, harmonic
+from spon.fem.extension import Extension
 from spon.fem.freeze import freeze_space, nodal_interpolation
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.levels import freeze_levels
 
 __all__ = ["discretise"]
-
-Floats = npt.NDArray[np.float64]
 
 
 def discretise(
@@ -58,21 +56,31 @@ def discretise(
     output = canonical_space(mesh, space)
     constraint = constraint or Constraint.none(output.size)
     if constraint.Z.shape[0] != output.size:
-        raise SponError(f"a constraint on {constraint.Z.shape[0]} DoFs; allowed: {output.size}, as {output.name} has")
+        raise SponError(
+            f"a constraint on {constraint.Z.shape[0]} DoFs; allowed: {output.size}, as {output.name} has"
+        )
     encoders = {name: _encoder(mesh, name, value) for name, value in (inputs or {"m": space}).items()}
     order = CanonicalOrder(mesh, space)
     latent = _latent_parts(output, constraint)
     degree = degree or max(1, *(part.numbering.element.embedded_superdegree for part in latent))
     if degree < 1:
         raise SponError(f"degree = {degree}; allowed: 1, 2, 3, …")
-    w = cutoff(mesh, latent, constraint, degree)
-    lifted = harmonic(mesh, output.parts, constraint)
+    extension = Extension(mesh, constraint)
+    w, lifted = extension.cutoff(latent, degree), extension.harmonic(output.parts)
     frozen = freeze_space(order, degree, energy)
     spaces = {name: frozen if e.is_space(space) else e.freeze(degree) for name, e in encoders.items()}
     levels = freeze_levels(hierarchy, degree, (w == 0.0).all(axis=1))
     corners = _facet_corners(mesh)
-    there = {name: np.concatenate([output.boundary_dofs(name, i).ravel() for i in range(len(output.parts))]) for name in corners}
-    description = [f"{len(levels)} levels", f"degree {degree}", f"{hierarchy.aggregations} aggregations", output.name]
+    there = {
+        name: np.concatenate([output.boundary_dofs(name, i).ravel() for i in range(len(output.parts))])
+        for name in corners
+    }
+    description = [
+        f"{len(levels)} levels",
+        f"degree {degree}",
+        f"{hierarchy.aggregations} aggregations",
+        output.name,
+    ]
     description += [f"input {name!r} {encoder.description}" for name, encoder in encoders.items()]
     meshes = [(m.arrays.points, m.arrays.cells) for m in hierarchy.meshes]
     mark = fingerprint(meshes, "; ".join(description), lifted)
@@ -110,7 +118,9 @@ def _decoder(
     out = constraint.latent_projection @ nodal_interpolation(mesh, tuple(latent), size, degree)
     if constraint.potentials:
         blocks = [
-            curl(part.numbering, hidden.numbering) if number in constraint.potentials else sp.eye_array(part.size)
+            curl(part.numbering, hidden.numbering)
+            if number in constraint.potentials
+            else sp.eye_array(part.size)
             for number, (part, hidden) in enumerate(zip(output.parts, latent, strict=True))
         ]
         out = sp.csr_array(sp.block_diag(blocks)) @ out

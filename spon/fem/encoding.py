@@ -116,7 +116,9 @@ class Dofs(Encoder):
                 )
             return self.order.gather(function.x.array)
         if len(self.canonical.parts) > 1:
-            raise SponError(f"cannot interpolate into the mixed space {self.canonical.name}; encode a Function")
+            raise SponError(
+                f"cannot interpolate into the mixed space {self.canonical.name}; encode a Function"
+            )
         return interpolate(self.canonical, function)
 
     def freeze(self, degree: int) -> Space:
@@ -153,7 +155,9 @@ class Projection(Dofs):
         x = b.duplicate()
         self._ksp.solve(b, x)
         if self._ksp.getConvergedReason() <= 0:
-            raise SponError(f"the L2 projection did not converge: PETSc reason {self._ksp.getConvergedReason()}")
+            raise SponError(
+                f"the L2 projection did not converge: PETSc reason {self._ksp.getConvergedReason()}"
+            )
         return self.order.gather(x.array_r)
 
 

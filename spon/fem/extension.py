@@ -1,12 +1,8 @@
-"""The smooth cut-off w and the harmonic extension of boundary data.
-
-Both are solved for on one rank, with a stiffness from plain arrays: the same to the last bit whatever the number of ranks.
-"""
+"""The smooth cut-off w and the harmonic extension of boundary data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +16,8 @@ from spon.fem.canonical import Part, continuous_lagrange
 from spon.fem.levels import nodal, nodal_level
 from spon.fem.mesh import TaggedMesh
 from spon.fem.transfer import interpolation
-from spon.level import Level
 
-__all__ = ["cutoff", "harmonic"]
+__all__ = ["Extension"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,74 +26,113 @@ _ITERATIVE = {"ksp_type": "cg", "pc_type": "hypre", "ksp_rtol": 1e-13, "ksp_max_
 _FACTORISED = {"ksp_type": "preonly", "pc_type": "cholesky", "pc_factor_mat_ordering_type": "nd"}
 
 
-def cutoff(mesh: TaggedMesh, latent: Sequence[Part], constraint: Constraint, degree: int) -> Floats:
-    """Return w in [0, 1] for each latent component at the nodes. Collective.
+class Extension:
+    """Solves Laplace problems on a mesh for all ranks.
 
-    For a component of a continuous Lagrange field that is prescribed somewhere, w solves −Δw = 1 with w = 0 there and natural conditions elsewhere, tied
-    where the constraint ties, scaled to maximum 1. For other fields w = 1: their constraint drops
-    DoFs, which leaves no trace at the nodes.
+    Rank 0 does it, with a stiffness from plain arrays, so that the result is the same to the last bit on
+    any number of ranks; in parallel the round-off of assembly would be amplified by the
+    condition number.
 
     Args:
-        mesh: of the space.
-        latent: members of the latent space, offsets in the latent DoFs.
+        mesh: of the spaces.
         constraint: of the output.
-        degree: of the nodes.
-
-    Returns:
-        (nodes, latent components).
     """
-    nodes = nodal(mesh, degree)
-    out = np.ones((nodes.size, sum(part.value_size for part in latent)))
-    S = constraint.S if constraint.gauge is None else sp.csr_array(sp.hstack([constraint.S, constraint.gauge]))
-    S.sort_indices()
-    solved: dict[tuple[int, bytes, bytes], Floats] = {}
-    plain: dict[int, Level] = {}
-    column = 0
-    for part in latent:
-        if not continuous_lagrange(part.numbering.element):
-            column += part.value_size
-            continue
-        k = part.numbering.element.degree
-        for component in range(part.block_size):
-            ties = _restricted(S, _component(part, component))
-            if (np.diff(ties.indptr) > 0).all():
-                column += 1
+
+    def __init__(self, mesh: TaggedMesh, constraint: Constraint) -> None:
+        self.mesh, self.constraint = mesh, constraint
+        self._laplacians: dict[int, tuple[sp.csr_array, Floats]] = {}
+
+    def cutoff(self, latent: Sequence[Part], degree: int) -> Floats:
+        """Return w in [0, 1] for each latent component at the nodes. Collective.
+
+        For a component of a continuous Lagrange field that is prescribed somewhere, w solves −Δw = 1
+        with w = 0 there and natural conditions elsewhere, tied where the constraint ties, scaled to
+        maximum 1. For other fields w = 1: their constraint drops DoFs, which leaves no trace at nodes.
+
+        Args:
+            latent: members of the latent space, their offsets in the latent DoFs.
+            degree: of the nodes.
+
+        Returns:
+            (nodes, latent components).
+        """
+        nodes = nodal(self.mesh, degree)
+        out = np.ones((nodes.size, sum(part.value_size for part in latent)))
+        S = self.constraint.S
+        if self.constraint.gauge is not None:
+            S = sp.csr_array(sp.hstack([S, self.constraint.gauge]))
+        solved: dict[tuple[int, bytes, bytes], Floats] = {}
+        first = 0
+        for part in latent:
+            k = part.numbering.element.degree
+            components = part.block_size if continuous_lagrange(part.numbering.element) else 0
+            for component in range(components):
+                ties = _restricted(S, _component(part, component))
+                if (np.diff(ties.indptr) > 0).all():
+                    continue
+                key = (k, ties.indptr.tobytes(), ties.indices.tobytes())
+                if key not in solved:
+                    solved[key] = self._on_first(lambda k=k, ties=ties: self._torsion(k, ties))
+                w = solved[key]
+                at_nodes = w if k == degree else interpolation(nodes, nodal(self.mesh, k)) @ w
+                out[:, first + component] = at_nodes
+            first += part.value_size
+        return out
+
+    def harmonic(self, parts: Sequence[Part]) -> Constraint:
+        """Return the constraint with u_g the extension of least energy of its fixed values. Collective.
+
+        Members that are not continuous Lagrange, and those that come from a potential, keep theirs.
+
+        Args:
+            parts: members of the output space.
+        """
+        shift = self.constraint.shift.copy()
+        for number, part in enumerate(parts):
+            if number in self.constraint.potentials or not continuous_lagrange(part.numbering.element):
                 continue
-            key = (k, ties.indptr.tobytes(), ties.indices.tobytes())
-            if key not in solved:
-                plain.setdefault(k, _plain(mesh, k))
-                solved[key] = _torsion(mesh, plain[k], ties)
-            w = solved[key]
-            out[:, column] = w if k == degree else interpolation(nodes, nodal(mesh, k)) @ w
-            column += 1
-    return out
+            for component in range(part.block_size):
+                rows = _component(part, component)
+                if shift[rows].any() and self.constraint.fixed[rows].any():
+                    Z, given, k = (
+                        _restricted(self.constraint.Z, rows),
+                        shift[rows],
+                        part.numbering.element.degree,
+                    )
+                    shift[rows] = self._on_first(lambda k=k, Z=Z, given=given: self._lift(k, Z, given))
+        return self.constraint.with_shift(shift)
 
+    def _torsion(self, degree: int, ties: sp.csr_array) -> Floats:
+        if ties.shape[1] == 0:
+            return np.zeros(ties.shape[0])
+        K, load = self._laplacian(degree)
+        w = ties @ _solve(ties.T @ K @ ties, ties.T @ load)
+        return np.asarray(w / w.max())
 
-def harmonic(mesh: TaggedMesh, parts: Sequence[Part], constraint: Constraint) -> Constraint:
-    """Replace u_g by the extension of least Dirichlet energy of its values at fixed DoFs. Collective.
+    def _lift(self, degree: int, Z: sp.csr_array, given: Floats) -> Floats:
+        if Z.shape[1] == 0:
+            return given
+        K, _ = self._laplacian(degree)
+        return np.asarray(given - Z @ _solve(Z.T @ K @ Z, Z.T @ (K @ given)))
 
-    Members that are not continuous Lagrange, and those that come from a potential, keep theirs.
+    def _laplacian(self, degree: int) -> tuple[sp.csr_array, Floats]:
+        """Return stiffness and ∫ φ_i of the scalar Lagrange space of a degree."""
+        if degree not in self._laplacians:
+            none = sp.csr_array((0, 0))
+            level = nodal_level(self.mesh, degree, none, none, np.empty(0, dtype=bool), None)
+            weights = sp.diags_array(np.tile(level.weights, level.gdim))
+            K = sp.csr_array(level.gradient.T @ (weights @ level.gradient))
+            self._laplacians[degree] = K, level.values.T @ level.weights
+        return self._laplacians[degree]
 
-    Args:
-        mesh: of the space.
-        parts: members of the space.
-        constraint: with u_g of any kind.
-    """
-    shift = constraint.shift.copy()
-    for number, part in enumerate(parts):
-        if number in constraint.potentials or not continuous_lagrange(part.numbering.element):
-            continue
-        K: sp.csr_array | None = None
-        for component in range(part.block_size):
-            rows = _component(part, component)
-            if not (shift[rows].any() and constraint.fixed[rows].any()):
-                continue
-            if K is None:
-                K = _stiffness(_plain(mesh, part.numbering.element.degree))
-            Z = _restricted(constraint.Z, rows)
-            if Z.shape[1]:
-                shift[rows] -= Z @ _solve(mesh, Z.T @ K @ Z, Z.T @ (K @ shift[rows]))
-    return constraint.with_shift(shift)
+    def _on_first(self, call: Callable[[], Floats]) -> Floats:
+        """Call on rank 0 and give the result to all ranks. Collective."""
+        comm = self.mesh.comm
+        out = None
+        with agree(comm):
+            if comm.rank == 0:
+                out = call()
+        return np.asarray(comm.bcast(out, root=0))
 
 
 def _component(part: Part, component: int) -> npt.NDArray[np.int64]:
@@ -114,33 +148,9 @@ def _restricted(S: sp.csr_array, rows: npt.NDArray[np.int64]) -> sp.csr_array:
     return picked
 
 
-def _plain(mesh: TaggedMesh, degree: int) -> Level:
-    nothing = sp.csr_array((0, 0))
-    return nodal_level(mesh, degree, nothing, nothing, np.empty(0, dtype=bool), None)
-
-
-def _stiffness(level: Level) -> sp.csr_array:
-    weights = sp.diags_array(np.tile(level.weights, level.gdim))
-    return sp.csr_array(level.gradient.T @ (weights @ level.gradient))
-
-
-def _torsion(mesh: TaggedMesh, level: Level, ties: sp.csr_array) -> Floats:
-    """Solve −Δw = 1 on the functions in the range of `ties`, scaled to maximum 1."""
-    load = level.values.T @ level.weights
-    w = ties @ _solve(mesh, ties.T @ _stiffness(level) @ ties, ties.T @ load)
-    return np.asarray(w / w.max())
-
-
-def _solve(mesh: TaggedMesh, matrix: Any, rhs: Floats) -> Floats:
-    """Solve a symmetric positive definite system on rank 0 for all ranks. Collective."""
-    out = None
-    with agree(mesh.comm):
-        if mesh.comm.rank == 0:
-            out = _solve_here(sp.csr_array(matrix), rhs)
-    return np.asarray(mesh.comm.bcast(out, root=0))
-
-
-def _solve_here(A: sp.csr_array, b: Floats) -> Floats:
+def _solve(matrix: sp.csr_array, b: Floats) -> Floats:
+    """Solve a symmetric positive definite system in this process."""
+    A = sp.csr_array(matrix)
     A.sort_indices()
     csr = (A.indptr.astype(PETSc.IntType), A.indices.astype(PETSc.IntType), A.data)
     mat = PETSc.Mat().createAIJ(A.shape, csr=csr, comm=MPI.COMM_SELF)
@@ -157,8 +167,7 @@ def _solve_here(A: sp.csr_array, b: Floats) -> Floats:
     x, rhs = mat.createVecs()
     rhs.array_w[:] = b
     ksp.solve(rhs, x)
-    reason = ksp.getConvergedReason()
-    out = np.array(x.array_r)
+    reason, out = ksp.getConvergedReason(), np.array(x.array_r)
     for item in (ksp, mat, x, rhs):
         item.destroy()
     if reason <= 0:

@@ -145,4 +145,3 @@ def _aggregated(levels: list[Level]) -> list[Level]:
     points, fixed = last.points[roots], last.fixed[roots]
     coarse = Level(points, none, mass, stiffness, fixed, None, last.reference, None, last)
     return [*finer, last, coarse]
-

@@ -47,6 +47,19 @@ class TaggedMesh:
         self.facet_tags = self._facet_tags(first)
         self._numberings: list[tuple[Any, Numbering]] = []
 
+    @classmethod
+    def of(cls, arrays: MeshArrays, live: Any) -> TaggedMesh:
+        """Join a live mesh with the arrays that describe its input.
+
+        Args:
+            arrays: the whole mesh, the same on every rank.
+            live: `dolfinx.mesh.Mesh` whose `original_cell_index` refers to these arrays.
+        """
+        out = object.__new__(cls)
+        out.arrays, out.dolfinx, out._numberings = arrays, live, []
+        out.facet_tags = out._facet_tags(live.comm.rank == 0)
+        return out
+
     def _facet_tags(self, first: bool) -> Any:
         tdim = self.arrays.tdim
         facets = self.arrays.facets if first else self.arrays.facets[:0]

@@ -11,7 +11,7 @@ from scipy.spatial import Delaunay
 import spon
 from spon.fem.arrays import MeshArrays
 from spon.fem.readers import read_arrays
-from spon.fem.refinement import refine  
+from spon.fem.refinement import refine
 
 
 def areas(mesh):

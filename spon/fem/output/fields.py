@@ -88,7 +88,7 @@ class Field:
     @property
     def _square(self) -> int:
         """Rows of a tensor; 0 for what is none."""
-        shape: tuple[int, ...] = tuple(getattr(self.space.element, "_block_shape", ()))
+        shape = self.space.parts[0].shape
         return shape[0] if len(shape) == 2 and min(shape) == max(shape) <= 3 else 0
 
     def columns(self, values: Floats) -> list[tuple[str, Floats]]:
