@@ -13,8 +13,10 @@ __all__ = [
     "FACET_TYPES",
     "NODES",
     "determinants",
+    "edge_corners",
     "facet_corners",
     "facet_frames",
+    "facet_nodes",
     "jacobians",
     "lattice",
     "nodes",
@@ -51,6 +53,22 @@ def facet_corners(cell_type: str) -> npt.NDArray[np.int64]:
     """Return the corners of each facet of a cell, (facets, corners of a facet)."""
     topology = basix.topology(basix.CellType[cell_type])
     return np.array(topology[-2], dtype=np.int64)
+
+
+@lru_cache
+def edge_corners(cell_type: str) -> npt.NDArray[np.int64]:
+    """Return the corners of each edge of a cell, (edges, 2)."""
+    return np.array(basix.topology(basix.CellType[cell_type])[1], dtype=np.int64)
+
+
+@lru_cache
+def facet_nodes(cell_type: str, degree: int) -> npt.NDArray[np.int64]:
+    """Return the nodes on each facet of a cell in the facet's own order, (facets, nodes of a facet)."""
+    origins, matrices = facet_frames(cell_type)
+    on_facet = nodes(FACET_TYPES[cell_type], degree)
+    at = origins[:, None] + np.einsum("fij,qj->fqi", matrices, on_facet)
+    gap = np.abs(at[:, :, None] - nodes(cell_type, degree)).max(axis=3)
+    return np.asarray(gap.argmin(axis=2), dtype=np.int64)
 
 
 @lru_cache
