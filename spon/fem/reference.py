@@ -22,6 +22,7 @@ __all__ = [
     "nodes",
     "quadrature",
     "tabulate",
+    "topology",
 ]
 
 CELL_TYPES = ("triangle", "quadrilateral", "tetrahedron", "hexahedron")
@@ -51,14 +52,20 @@ def nodes(cell_type: str, degree: int) -> Array:
 @lru_cache
 def facet_corners(cell_type: str) -> npt.NDArray[np.int64]:
     """Return the corners of each facet of a cell, (facets, corners of a facet)."""
-    topology = basix.topology(basix.CellType[cell_type])
-    return np.array(topology[-2], dtype=np.int64)
+    return np.array(topology(cell_type)[-2], dtype=np.int64)
+
+
+@lru_cache
+def topology(cell_type: str) -> list[list[list[int]]]:
+    """Return the corners of each entity of each dimension."""
+    found: list[list[list[int]]] = basix.topology(basix.CellType[cell_type])
+    return found
 
 
 @lru_cache
 def edge_corners(cell_type: str) -> npt.NDArray[np.int64]:
     """Return the corners of each edge of a cell, (edges, 2)."""
-    return np.array(basix.topology(basix.CellType[cell_type])[1], dtype=np.int64)
+    return np.array(topology(cell_type)[1], dtype=np.int64)
 
 
 @lru_cache
