@@ -112,9 +112,10 @@ def quiet(what: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"{what}: {error}") from error
     except (Exception, SystemExit) as error:
-        text = said.getvalue() if isinstance(error, SystemExit) else str(error)
-        detail = " ".join(text.split()) or type(error).__name__
-        raise SponError(f"{what}: {detail[:300]}") from error
+        known = type(error).__module__.startswith("meshio")
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        detail = " ".join((said.getvalue() if isinstance(error, SystemExit) else text).split())
+        raise SponError(f"{what}: {detail[:300] or type(error).__name__}") from error
 
 
 def _from_mesh(mesh: Any, source: str) -> RawMesh:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from spon.errors import SponError
 from spon.fem import reference
 from spon.fem.arrays import MeshArrays
+from spon.fem.rows import unique_rows
 from spon.fem.serendipity import SERENDIPITY, complete
-from spon.fem.topology import unique_rows
 
 __all__ = ["Group", "RawMesh", "to_arrays"]
 

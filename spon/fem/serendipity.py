@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spon.fem import reference
-from spon.fem.topology import unique_rows
+from spon.fem.rows import unique_rows
 
 __all__ = ["SERENDIPITY", "complete"]
 
