@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from spon.errors import SponError
 from spon.fem import reference
+from spon.fem.rows import row_keys
 
 if TYPE_CHECKING:
     from spon.fem.arrays import MeshArrays
 
-__all__ = ["check", "row_numbers"]
+__all__ = ["check"]
 
 
 def check(arrays: MeshArrays) -> None:
@@ -68,15 +68,16 @@ def _check_points(arrays: MeshArrays) -> None:
 
 
 def _check_duplicates(arrays: MeshArrays) -> None:
-    number = row_numbers(np.sort(arrays.corners, axis=1))
-    _, first = np.unique(number, return_index=True)
-    extra = np.setdiff1d(np.arange(len(number)), first)
-    if len(extra):
-        original = np.argmax(number == number[extra[0]])
-        raise SponError(
-            f"{arrays.source}: {len(extra)} duplicate cells: cell {extra[0]} has the corners of cell "
-            f"{original}"
-        )
+    key = row_keys(np.sort(arrays.corners, axis=1))
+    ordered = np.sort(key)
+    if (ordered[1:] != ordered[:-1]).all():
+        return
+    _, first = np.unique(key, return_index=True)
+    extra = np.setdiff1d(np.arange(len(key)), first)
+    raise SponError(
+        f"{arrays.source}: {len(extra)} duplicate cells: cell {extra[0]} has the corners of cell "
+        f"{np.argmax(key == key[extra[0]])}"
+    )
 
 
 def _check_shapes(arrays: MeshArrays) -> None:
@@ -122,7 +123,7 @@ def _check_facets(arrays: MeshArrays) -> None:
     on_facet = np.zeros(len(arrays.points), dtype=bool)
     on_facet[key] = True
     sides = arrays.sides[on_facet[arrays.sides].all(axis=2)]
-    number = row_numbers(np.concatenate([key, np.sort(sides, axis=1)]))
+    number = row_keys(np.concatenate([key, np.sort(sides, axis=1)]))
     own, others = number[: len(key)], number[len(key) :]
     alone = ~np.isin(own, others)
     if alone.any():
@@ -132,19 +133,3 @@ def _check_facets(arrays: MeshArrays) -> None:
         tags = set(arrays.facet_tags[own == unique[count > 1][0]].tolist())
         names = sorted(n for n, t in arrays.facet_names.items() if t in tags)
         raise SponError(f"{arrays.source}: a facet belongs to more than one boundary: {', '.join(names)}")
-
-
-def row_numbers(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Give equal rows of non-negative integers equal numbers.
-
-    Args:
-        rows: (rows, columns).
-
-    Returns:
-        (rows,) from 0, in lexicographic order of the rows.
-    """
-    number = rows[:, 0]
-    base = int(rows.max(initial=0)) + 1
-    for column in rows.T[1:]:  # so that no product overflows
-        number = np.unique(number * base + column, return_inverse=True)[1].reshape(-1)
-    return np.asarray(number, dtype=np.int64)

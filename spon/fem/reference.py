@@ -13,13 +13,16 @@ __all__ = [
     "FACET_TYPES",
     "NODES",
     "determinants",
+    "edge_corners",
     "facet_corners",
     "facet_frames",
+    "facet_nodes",
     "jacobians",
     "lattice",
     "nodes",
     "quadrature",
     "tabulate",
+    "topology",
 ]
 
 CELL_TYPES = ("triangle", "quadrilateral", "tetrahedron", "hexahedron")
@@ -49,8 +52,30 @@ def nodes(cell_type: str, degree: int) -> Array:
 @lru_cache
 def facet_corners(cell_type: str) -> npt.NDArray[np.int64]:
     """Return the corners of each facet of a cell, (facets, corners of a facet)."""
-    topology = basix.topology(basix.CellType[cell_type])
-    return np.array(topology[-2], dtype=np.int64)
+    return np.array(topology(cell_type)[-2], dtype=np.int64)
+
+
+@lru_cache
+def topology(cell_type: str) -> list[list[list[int]]]:
+    """Return the corners of each entity of each dimension."""
+    found: list[list[list[int]]] = basix.topology(basix.CellType[cell_type])
+    return found
+
+
+@lru_cache
+def edge_corners(cell_type: str) -> npt.NDArray[np.int64]:
+    """Return the corners of each edge of a cell, (edges, 2)."""
+    return np.array(topology(cell_type)[1], dtype=np.int64)
+
+
+@lru_cache
+def facet_nodes(cell_type: str, degree: int) -> npt.NDArray[np.int64]:
+    """Return the nodes on each facet of a cell in the facet's own order, (facets, nodes of a facet)."""
+    origins, matrices = facet_frames(cell_type)
+    on_facet = nodes(FACET_TYPES[cell_type], degree)
+    at = origins[:, None] + np.einsum("fij,qj->fqi", matrices, on_facet)
+    gap = np.abs(at[:, :, None] - nodes(cell_type, degree)).max(axis=3)
+    return np.asarray(gap.argmin(axis=2), dtype=np.int64)
 
 
 @lru_cache

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spon.fem.arrays import MeshArrays
+from spon.fem.rows import row_keys, unique_rows
 
 __all__ = ["Topology", "unique_rows"]
 
@@ -20,20 +21,6 @@ REFERENCE = {
     "tetrahedron": basix.CellType.tetrahedron,
     "hexahedron": basix.CellType.hexahedron,
 }
-
-
-def unique_rows(rows: Integers) -> tuple[Integers, Integers]:
-    """Return the unique rows in lexicographic order, and the number of each row among them.
-
-    Args:
-        rows: (n, k) int64, ≥ 0.
-    """
-    key, first = rows[:, 0], None
-    for column in rows.T[1:]:
-        _, key = np.unique(key, return_inverse=True)
-        key = key.reshape(-1) * (int(column.max(initial=0)) + 1) + column
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return rows[first], inverse.reshape(-1)
 
 
 class Topology:
@@ -99,10 +86,11 @@ class Topology:
         wanted = np.sort(vertices, axis=1)
         if len(wanted) == 0:
             return np.empty(0, dtype=np.int64)
-        both, inverse = unique_rows(np.concatenate([known, wanted]))
-        number = np.full(len(both), -1, dtype=np.int64)
-        number[inverse[: len(known)]] = np.arange(len(known))
-        return number[inverse[len(known) :]]
+        keys = row_keys(np.concatenate([known, wanted]))
+        of_known, of_wanted = keys[: len(known)], keys[len(known) :]
+        order = np.argsort(of_known, kind="stable")  # sorted already, but for cells
+        place = order[np.minimum(np.searchsorted(of_known, of_wanted, sorter=order), len(order) - 1)]
+        return np.where(of_known[place] == of_wanted, place, -1)
 
     @cached_property
     def facet_cells(self) -> Integers:

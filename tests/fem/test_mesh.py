@@ -63,7 +63,7 @@ def test_boundaries_have_their_lengths_on_any_number_of_ranks():
     ("name", "content", "message"),
     [
         ("missing.msh", None, r"^no such mesh file: .*missing\.msh$"),
-        ("part.stl", "solid", r"unknown mesh format '\.stl'; allowed: \.geo, \.msh"),
+        ("part.doc", "solid", r"unknown mesh format '\.doc'; allowed: \.geo, \.msh, .*\.vtu"),
         ("bad.geo", "Point(1) = {0, 0\n", r"bad\.geo: gmsh cannot read it: "),
         ("empty.geo", "// nothing\n", r"empty\.geo: has no mesh in it"),
         (
@@ -73,10 +73,10 @@ def test_boundaries_have_their_lengths_on_any_number_of_ranks():
         ),
         ("cut.geo", "Point(1) = {0, 0, 0};", r"cut\.geo: its last line does not end, .* add a newline"),
         (
-            "quads.geo",
-            'SetFactory("OpenCASCADE"); Rectangle(1) = {0, 0, 0, 1, 1}; Physical Surface("a") = {1};'
-            "Recombine Surface {1}; Mesh.RecombineAll = 1;\n",
-            r"quads\.geo: cells are Quadrilateral 4; allowed: triangle, tetrahedron",
+            "mixed.geo",
+            'SetFactory("OpenCASCADE"); Rectangle(1) = {0, 0, 0, 1, 1}; Rectangle(2) = {1, 0, 0, 1, 1};'
+            'Coherence; Recombine Surface {1}; Physical Surface("a") = {1, 2};\n',
+            r"mixed\.geo: cells are Triangle 3, Quadrilateral 4; allowed: triangle, quad.*, one kind",
         ),
     ],
 )
