@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-__all__ = ["Level", "Reference"]
+__all__ = ["Level", "Reference", "restriction"]
 
 Array = npt.NDArray[Any]
 
@@ -156,3 +156,20 @@ class Level:
             (shares.ravel() / total[nodes], (nodes, np.arange(m * n))), shape=(len(self.points), m * n)
         )
         return [sp.csr_array(mean @ self._rows(slopes[None, :, :, d])) for d in range(self.gdim)]
+
+
+def restriction(fine: Level, coarse: Level) -> sp.csr_array:
+    """Return R = M_c⁻¹ Pᵀ M_f with lumped masses, for nodal values: (coarse nodes, fine nodes).
+
+    The adjoint of the prolongation P in the lumped inner products; keeps constants up to lumping.
+    The transpose Pᵀ itself is for dual vectors, such as residuals.
+
+    Args:
+        fine: a level with a prolongation.
+        coarse: the next one.
+    """
+    assert fine.prolongation is not None
+    scaled = fine.prolongation.T @ sp.diags_array(fine.lumped_mass)
+    out = sp.csr_array(sp.diags_array(1.0 / coarse.lumped_mass) @ scaled)
+    out.sort_indices()
+    return out

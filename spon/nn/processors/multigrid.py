@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
-from spon.level import Level
+from spon.level import Level, restriction
 from spon.nn.operator import OperatorNetwork
 from spon.nn.sparse import SparseMap
 
@@ -86,7 +86,7 @@ class Multigrid(nn.Module):
             SparseMap(level.prolongation, dtype) for level in levels if level.prolongation is not None
         )
         self.restrict = nn.ModuleList(
-            SparseMap(_mass_scaled_restriction(fine, coarse), dtype) for fine, coarse in pairwise(levels)
+            SparseMap(restriction(fine, coarse), dtype) for fine, coarse in pairwise(levels)
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -265,10 +265,3 @@ def _recovered_gradient(level: Level) -> list[sp.csr_array]:
     """The recovered gradient at each node, times the local mesh size h."""
     size = sp.diags_array(level.lumped_mass ** (1.0 / level.gdim))
     return [sp.csr_array(size @ direction) for direction in level.recovered_gradient]
-
-
-def _mass_scaled_restriction(fine: Level, coarse: Level) -> sp.csr_array:
-    """M_c⁻¹ Pᵀ M_f with lumped masses: keeps constants, as nodal values need."""
-    assert fine.prolongation is not None
-    scaled = fine.prolongation.T @ sp.diags_array(fine.lumped_mass)
-    return sp.csr_array(sp.diags_array(1.0 / coarse.lumped_mass) @ scaled)
