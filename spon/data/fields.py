@@ -9,8 +9,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
-from spon.level import Level
 from spon.errors import SponError
+from spon.level import Level
 
 __all__ = ["MaternField", "generator"]
 

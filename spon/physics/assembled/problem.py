@@ -19,9 +19,9 @@ from spon.constraint import Constraint
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.fem.assembly import lagrange
-from spon.fem.discretise import discretise
 from spon.fem.boundary import BoundaryValue, dirichlet
 from spon.fem.canonical import CanonicalOrder
+from spon.fem.discretise import discretise
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.solver import ConstrainedSolver
 
