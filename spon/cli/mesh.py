@@ -25,8 +25,8 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "mesh",
         help="look at a mesh file, convert it, refine it",
-        description="Look at a mesh file, convert it, refine it: .msh, .geo, .xdmf, .vtu, .inp, .med and what "
-        "else meshio reads and writes.",
+        description="Look at a mesh file, convert it, refine it: .msh, .geo, .xdmf, .vtu, .inp, .med and "
+        "what else meshio reads and writes.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="cells, names of groups and boundaries, sizes, quality")
@@ -143,8 +143,8 @@ def describe(arrays: Any) -> list[str]:
     rows.append(
         (
             "quality",
-            f"{QUALITY[arrays.cell_type]} (1 is perfect): min {quality.min():.3f} in cell {worst} at ({where}), "
-            f"mean {quality.mean():.3f}",
+            f"{QUALITY[arrays.cell_type]} (1 is perfect): min {quality.min():.3f} in cell {worst} at "
+            f"({where}), mean {quality.mean():.3f}",
         )
     )
     return [str(arrays.source), *(f"  {label:10}  {text}" for label, text in rows)]

@@ -48,11 +48,13 @@ def read_gmsh(path: Path) -> RawMesh:
         SponError: unreadable content, no physical groups, a cell type that spon cannot use.
         MissingDependencyError: gmsh's Python module is missing.
     """
-    content = path.read_bytes()[-4096:].rstrip(b"\0")
-    if path.suffix == ".geo" and not content.endswith(b"\n"):
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        tail = file.read()
+    if path.suffix == ".geo" and not tail.endswith(b"\n"):
         raise SponError(f"{path}: its last line does not end, and gmsh would ignore it: add a newline")
-    if path.suffix == ".msh" and b"$End" not in content:
-        raise SponError(f"{path}: is no .msh file or is cut off: its last section has no end")
+    if path.suffix == ".msh" and not tail.rstrip().rpartition(b"\n")[2].startswith(b"$End"):
+        raise SponError(f"{path}: is no file of gmsh or is cut off: its last section has no end")
     try:
         import gmsh
     except ImportError as error:
