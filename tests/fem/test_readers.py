@@ -4,6 +4,8 @@ import gmsh
 import meshio
 import numpy as np
 import pytest
+import ufl
+from dolfinx import fem
 from mpi4py import MPI
 
 import spon
@@ -294,6 +296,27 @@ def test_bad_meshes_are_refused(tmp_path, changes, message):
     meshio.write(tmp_path / "a.vtu", plain(**changes))
     with pytest.raises(spon.SponError, match=message):
         read_arrays(tmp_path / "a.vtu")
+
+
+def test_plane_points_of_a_body_are_refused(tmp_path):
+    meshio.write(tmp_path / "a.xdmf", meshio.Mesh(WEDGE[:4, :2], [("tetra", [[0, 1, 2, 3]])]))
+    with pytest.raises(spon.SponError, match="points have 2 coordinates; allowed for tetrahedron: 3"):
+        read_arrays(tmp_path / "a.xdmf")
+
+
+@pytest.mark.mpi
+@KINDS
+def test_dolfinx_integrates_over_what_was_read(shared_folder, cell_type, degree):
+    if WORLD.rank == 0:
+        write_arrays(shared_folder / "part.vtu", two_groups(cell_type, degree))
+    WORLD.Barrier()
+    mesh = spon.read_mesh(shared_folder / "part.vtu", WORLD)
+    volume = WORLD.allreduce(fem.assemble_scalar(fem.form(1 * ufl.dx(mesh.dolfinx))))
+    assert volume == pytest.approx(cell_measures(mesh.arrays).sum(), rel=1e-12)
+    sides = facet_measures(mesh.arrays)
+    for name, tag in mesh.arrays.facet_names.items():
+        area = WORLD.allreduce(fem.assemble_scalar(fem.form(1 * mesh.ds(name))))
+        assert area == pytest.approx(sides[mesh.arrays.facet_tags == tag].sum(), rel=1e-4)
 
 
 @pytest.mark.mpi
