@@ -13,6 +13,7 @@ from meshes import box, mapped
 from spon.fem import reference
 from spon.fem.measures import cell_measures, facet_measures
 from spon.fem.readers import read_arrays
+from spon.fem.refinement import refine
 from spon.fem.serendipity import complete
 from spon.fem.writers import write_arrays
 
@@ -68,6 +69,8 @@ def same(a, b):
     np.testing.assert_array_equal(a.cells, b.cells)
     np.testing.assert_allclose(a.points, b.points, rtol=0, atol=1e-14)
     assert by_name(a) == by_name(b)
+    # the corners of a facet are in the order that refinement relies on
+    assert facet_measures(refine(b)[0]).sum() == pytest.approx(facet_measures(a).sum(), rel=1e-6)
     for name in a.cell_names:
         np.testing.assert_array_equal(a.cells_named(name), b.cells_named(name))
 
@@ -132,6 +135,7 @@ def test_gmsh_elements_of_both_orders_have_the_measures_of_the_geometry(
     tolerance = {1: 0.12, 2: 6e-3}[order] if body != BRICK else 1e-13
     assert cell_measures(arrays).sum() == pytest.approx(measure, rel=tolerance)
     assert facet_measures(arrays).sum() == pytest.approx(side, rel=tolerance)
+    assert facet_measures(refine(arrays)[0]).sum() == pytest.approx(side, rel=tolerance)
 
 
 @pytest.mark.parametrize("version", [2.2, 4.1])
@@ -264,6 +268,14 @@ def test_numbers_on_facets_are_names(tmp_path):
     meshio.write(tmp_path / "c.vtu", plain(cell_data={"a": [[0, 0], [7, 9]], "b": [[0, 0], [1, 2]]}))
     with pytest.raises(spon.SponError, match="several arrays may number the boundaries: 'a', 'b'; allowed"):
         read_arrays(tmp_path / "c.vtu")
+
+
+def test_a_facet_that_is_twice_in_one_boundary_is_one(tmp_path):
+    twice = [("triangle", [[0, 1, 2], [0, 2, 3]]), ("line", [[0, 1], [3, 0], [1, 0]])]
+    meshio.write(tmp_path / "a.vtu", plain(cells=twice, cell_data={"mark": [[0, 0], [7, 9, 7]]}))
+    arrays = read_arrays(tmp_path / "a.vtu")
+    np.testing.assert_array_equal(arrays.facets, [[0, 1], [3, 0]])
+    np.testing.assert_array_equal(arrays.facet_tags, [7, 9])
 
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
