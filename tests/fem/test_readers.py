@@ -5,13 +5,14 @@ import meshio
 import numpy as np
 import pytest
 import ufl
-from dolfinx import fem
+from dolfinx import fem, io
 from mpi4py import MPI
 
 import spon
 from meshes import box, mapped
 from spon.fem import reference
 from spon.fem.measures import cell_measures, facet_measures
+from spon.fem.mesh import TaggedMesh
 from spon.fem.readers import read_arrays
 from spon.fem.refinement import refine
 from spon.fem.serendipity import complete
@@ -91,6 +92,18 @@ def test_what_is_written_is_read_back(tmp_path, cell_type, degree, suffix):
         return
     assert write_arrays(path, arrays) == []
     same(arrays, read_arrays(path))
+
+
+@KINDS
+def test_what_dolfinx_wrote_is_read(tmp_path, cell_type, degree):
+    arrays = two_groups(cell_type, degree)
+    mesh = TaggedMesh(arrays, MPI.COMM_SELF).dolfinx
+    with io.XDMFFile(MPI.COMM_SELF, str(tmp_path / "a.xdmf"), "w") as file:
+        file.write_mesh(mesh)
+    back = read_arrays(tmp_path / "a.xdmf")
+    assert (back.cell_type, back.degree) == (cell_type, degree)
+    order = [np.lexsort(np.round(mesh.centroids, 9).T) for mesh in (arrays, back)]
+    np.testing.assert_allclose(cell_measures(back)[order[1]], cell_measures(arrays)[order[0]], rtol=1e-12)
 
 
 @KINDS
