@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 from typing import Any
 
 import numpy as np
@@ -54,9 +56,12 @@ def _together(work: Any) -> Any:
         require_dolfinx()
         from mpi4py import MPI
 
+        # in place of PETSc's handler, which tells of a crash when `spon mesh info … | head` has seen enough
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with agree(MPI.COMM_WORLD):
             if MPI.COMM_WORLD.rank == 0:
-                work(chosen)
+                with contextlib.suppress(BrokenPipeError):
+                    work(chosen)
 
     return run
 
@@ -64,7 +69,7 @@ def _together(work: Any) -> Any:
 def _info(chosen: argparse.Namespace) -> None:
     from spon.fem.readers import read_arrays
 
-    print("\n".join(describe(read_arrays(chosen.file))))
+    print("\n".join(describe(read_arrays(chosen.file))), flush=True)
 
 
 def _convert(chosen: argparse.Namespace) -> None:

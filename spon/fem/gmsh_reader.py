@@ -152,9 +152,10 @@ def _elements(model: Any, dim: int) -> tuple[set[int], Integers, list[Group]]:
 def _in_order(cells: Integers, cell_type: str) -> Integers:
     from dolfinx.mesh import CellType
 
-    width = cells.shape[1]
+    width = int(cells.shape[1])
     whole = _WHOLE.get((cell_type, width), width)
-    return cells[:, _compat.gmsh_cell_permutation(CellType[cell_type], whole)[:width]]
+    permutation: Integers = np.asarray(_compat.gmsh_cell_permutation(CellType[cell_type], whole))[:width]
+    return np.asarray(cells[:, permutation])
 
 
 def _corners(facets: Integers, cell_type: str) -> Integers:

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -135,3 +137,11 @@ def test_curved_measures_are_those_of_the_curve(tmp_path):
     assert polygon < 2 * np.pi * (1 - 1e-3)
     write_arrays(tmp_path / "disk.vtu", arrays)
     assert describe(read_arrays(tmp_path / "disk.vtu"))[1:] == describe(arrays)[1:]
+
+
+def test_a_reader_that_has_seen_enough_is_no_crash():
+    command = [sys.executable, "-m", "spon", "mesh", "info", PLATE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
