@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,8 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "mesh",
         help="look at a mesh file, convert it, refine it",
-        description="Look at a mesh file, convert it, refine it: .msh, .geo, .xdmf, .vtu, .inp, .med and what "
-        "else meshio reads and writes.",
+        description="Look at a mesh file, convert it, refine it: .msh, .geo, .xdmf, .vtu, .inp, .med and "
+        "what else meshio reads and writes.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="cells, names of groups and boundaries, sizes, quality")
@@ -54,9 +56,12 @@ def _together(work: Any) -> Any:
         require_dolfinx()
         from mpi4py import MPI
 
+        # in place of PETSc's handler, which tells of a crash when `spon mesh info … | head` has seen enough
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with agree(MPI.COMM_WORLD):
             if MPI.COMM_WORLD.rank == 0:
-                work(chosen)
+                with contextlib.suppress(BrokenPipeError):
+                    work(chosen)
 
     return run
 
@@ -64,7 +69,7 @@ def _together(work: Any) -> Any:
 def _info(chosen: argparse.Namespace) -> None:
     from spon.fem.readers import read_arrays
 
-    print("\n".join(describe(read_arrays(chosen.file))))
+    print("\n".join(describe(read_arrays(chosen.file))), flush=True)
 
 
 def _convert(chosen: argparse.Namespace) -> None:
@@ -143,8 +148,8 @@ def describe(arrays: Any) -> list[str]:
     rows.append(
         (
             "quality",
-            f"{QUALITY[arrays.cell_type]} (1 is perfect): min {quality.min():.3f} in cell {worst} at ({where}), "
-            f"mean {quality.mean():.3f}",
+            f"{QUALITY[arrays.cell_type]} (1 is perfect): min {quality.min():.3f} in cell {worst} at "
+            f"({where}), mean {quality.mean():.3f}",
         )
     )
     return [str(arrays.source), *(f"  {label:10}  {text}" for label, text in rows)]

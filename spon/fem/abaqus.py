@@ -16,11 +16,11 @@ def check(path: Path) -> None:
     own name, or none; and it loses the place of sets that are made of other sets.
 
     Raises:
-        SponError: such use.
+        SponError: such use, or a file that ends within a line.
     """
     named: list[str | None] = []
     with path.open(errors="replace") as file:
-        after = ""
+        after = line = ""
         for line in file:
             keyword = line.partition(",")[0].strip().upper()
             if keyword == "*ELEMENT":
@@ -31,6 +31,8 @@ def check(path: Path) -> None:
                     name = _parameter(after, "ELSET")
                     raise SponError(f"{path}: set '{name}' is made of other sets; list its elements instead")
             after = line.upper() if keyword == "*ELSET" else ""
+    if line and not line.endswith("\n"):
+        raise SponError(f"{path}: its last line does not end; if it is not cut off, add a newline")
     sets = [name for name in named if name]
     if sets and len(sets) < len(named):
         raise SponError(

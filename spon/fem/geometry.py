@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import basix
 import numpy as np
 import numpy.typing as npt
 
 from spon.errors import SponError
+from spon.fem import reference
 from spon.fem.arrays import MeshArrays
-from spon.fem.topology import REFERENCE
 
 __all__ = ["Geometry"]
 
@@ -27,9 +26,7 @@ class Geometry:
 
     def __init__(self, arrays: MeshArrays) -> None:
         self.arrays = arrays
-        kind = REFERENCE[arrays.cell_type]
-        variant = basix.LagrangeVariant.gll_warped
-        self.element = basix.create_element(basix.ElementFamily.P, kind, arrays.degree, variant)
+        self.element = reference.element(arrays.cell_type, arrays.degree)
         self.affine = arrays.degree == 1 and arrays.cell_type in ("triangle", "tetrahedron")
 
     def points(self, cells: Integers, X: Floats) -> Floats:
@@ -69,7 +66,7 @@ class Geometry:
         Raises:
             SponError: Newton's method failed, on a badly distorted cell.
         """
-        middle = basix.geometry(REFERENCE[self.arrays.cell_type]).mean(axis=0)
+        middle = reference.nodes(self.arrays.cell_type, 1).mean(axis=0)
         X = np.tile(middle, (len(x), 1))
         size = np.ptp(self.arrays.points[self.arrays.cells[cells]], axis=1).max(axis=1, initial=0.0)
         for _ in range(1 if self.affine else _NEWTON_STEPS):

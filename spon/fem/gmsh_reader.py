@@ -48,11 +48,13 @@ def read_gmsh(path: Path) -> RawMesh:
         SponError: unreadable content, no physical groups, a cell type that spon cannot use.
         MissingDependencyError: gmsh's Python module is missing.
     """
-    content = path.read_bytes()[-4096:].rstrip(b"\0")
-    if path.suffix == ".geo" and not content.endswith(b"\n"):
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        tail = file.read()
+    if path.suffix == ".geo" and not tail.endswith(b"\n"):
         raise SponError(f"{path}: its last line does not end, and gmsh would ignore it: add a newline")
-    if path.suffix == ".msh" and b"$End" not in content:
-        raise SponError(f"{path}: is no .msh file or is cut off: its last section has no end")
+    if path.suffix == ".msh" and not tail.rstrip().rpartition(b"\n")[2].startswith(b"$End"):
+        raise SponError(f"{path}: is no file of gmsh or is cut off: its last section has no end")
     try:
         import gmsh
     except ImportError as error:
@@ -150,9 +152,10 @@ def _elements(model: Any, dim: int) -> tuple[set[int], Integers, list[Group]]:
 def _in_order(cells: Integers, cell_type: str) -> Integers:
     from dolfinx.mesh import CellType
 
-    width = cells.shape[1]
+    width = int(cells.shape[1])
     whole = _WHOLE.get((cell_type, width), width)
-    return cells[:, _compat.gmsh_cell_permutation(CellType[cell_type], whole)[:width]]
+    permutation: Integers = np.asarray(_compat.gmsh_cell_permutation(CellType[cell_type], whole))[:width]
+    return np.asarray(cells[:, permutation])
 
 
 def _corners(facets: Integers, cell_type: str) -> Integers:

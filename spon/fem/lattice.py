@@ -43,9 +43,9 @@ class Lattice:
         self.size = len(arrays.points)
         new = np.ones(len(self.at), dtype=bool)
         new[own] = False
-        weights = reference.tabulate(kind, 1, self.at)[0]  # of the corners
-        weights = np.rint(weights * n**arrays.tdim).astype(np.int64)
-        support = [frozenset(np.flatnonzero(w)) for w in weights]
+        shape = reference.tabulate(kind, 1, self.at)[0]
+        weights = np.rint(shape * n**arrays.tdim).astype(np.int64)  # of the corners
+        support = [frozenset(int(k) for k in np.flatnonzero(w)) for w in weights]
         for dim in range(1, arrays.tdim + 1):
             self._number(dim, weights, [s if k else frozenset() for s, k in zip(support, new, strict=True)])
 

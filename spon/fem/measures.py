@@ -28,10 +28,9 @@ def cell_measures(arrays: MeshArrays) -> Floats:
     X, weights = reference.quadrature(arrays.cell_type, arrays.tdim * arrays.degree)
     x = _coordinates(arrays, arrays.cells)
     out = np.zeros(len(x))
-    for weight, gradients in zip(
-        weights, reference.tabulate(arrays.cell_type, arrays.degree, X)[1], strict=True
-    ):
-        out += weight * reference.determinants(reference.jacobians(x, gradients))
+    table = reference.tabulate(arrays.cell_type, arrays.degree, X)[1]
+    for q, weight in enumerate(weights):
+        out += weight * reference.determinants(reference.jacobians(x, table[q]))
     return np.abs(out)
 
 
@@ -50,17 +49,15 @@ def facet_measures(
     """
     topology = Topology(arrays) if topology is None else topology
     chosen = topology.named_facets if facets is None else facets
-    all_facets, cell_facets = topology.entities(arrays.tdim - 1)
-    place = np.empty(len(all_facets), dtype=np.int64)
-    place[cell_facets.reshape(-1)] = np.arange(cell_facets.size)
-    cells, local = np.divmod(place[chosen], cell_facets.shape[1])
+    cells, local = topology.facet_sides(chosen)
     nodes = arrays.cells[cells[:, None], reference.facet_nodes(arrays.cell_type, arrays.degree)[local]]
     kind = reference.FACET_TYPES[arrays.cell_type]
     X, weights = reference.quadrature(kind, _FACET_DEGREE if arrays.degree > 1 or arrays.tdim == 3 else 1)
     x = _coordinates(arrays, nodes)
     out = np.zeros(len(x))
-    for weight, gradients in zip(weights, reference.tabulate(kind, arrays.degree, X)[1], strict=True):
-        J = reference.jacobians(x, gradients)
+    table = reference.tabulate(kind, arrays.degree, X)[1]
+    for q, weight in enumerate(weights):
+        J = reference.jacobians(x, table[q])
         if arrays.tdim == 2:
             out += weight * np.linalg.norm(J[:, :, 0], axis=1)
         else:

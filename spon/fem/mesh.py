@@ -130,7 +130,7 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, group: MPI.Comm
     """Read a mesh file once and distribute it. Collective over `comm`.
 
     Args:
-        path: `.msh` (2.2 or 4.1), or `.geo`, which gmsh meshes first.
+        path: `.msh` (2.2 or 4.1), `.geo`, which gmsh meshes first, or what meshio reads: `.xdmf`, `.vtu`, ….
         comm: all the ranks that want the mesh; its rank 0 reads.
         group: the ranks that share one mesh, a part of `comm`. Default: `comm`. With
             `MPI.COMM_SELF` every rank gets a whole copy, to work on samples of its own.

@@ -14,6 +14,7 @@ __all__ = [
     "NODES",
     "determinants",
     "edge_corners",
+    "element",
     "facet_corners",
     "facet_frames",
     "facet_nodes",
@@ -38,7 +39,8 @@ Array = npt.NDArray[np.float64]
 
 
 @lru_cache
-def _element(cell_type: str, degree: int) -> basix.finite_element.FiniteElement:
+def element(cell_type: str, degree: int) -> basix.finite_element.FiniteElement:
+    """Return the Lagrange element that DOLFINx makes coordinate elements of."""
     variant = basix.LagrangeVariant.gll_warped
     return basix.create_element(basix.ElementFamily.P, basix.CellType[cell_type], degree, variant)
 
@@ -46,7 +48,7 @@ def _element(cell_type: str, degree: int) -> basix.finite_element.FiniteElement:
 @lru_cache
 def nodes(cell_type: str, degree: int) -> Array:
     """Return the nodes of the Lagrange element, (nodes, tdim)."""
-    return np.asarray(_element(cell_type, degree).points)
+    return np.asarray(element(cell_type, degree).points)
 
 
 @lru_cache
@@ -107,7 +109,7 @@ def tabulate(cell_type: str, degree: int, points: Array) -> tuple[Array, Array]:
     Returns:
         Values (points, nodes) and gradients (points, nodes, tdim).
     """
-    table = np.asarray(_element(cell_type, degree).tabulate(1, points))[..., 0]
+    table = np.asarray(element(cell_type, degree).tabulate(1, points))[..., 0]
     return table[0], table[1:].transpose(1, 2, 0)
 
 
@@ -122,7 +124,7 @@ def jacobians(x: Array, gradients: Array) -> Array:
         (cells, gdim, tdim).
     """
     cells, gdim, n = x.shape
-    return (x.reshape(-1, n) @ gradients).reshape(cells, gdim, -1)
+    return (x.reshape(-1, n) @ gradients).reshape(cells, gdim, gradients.shape[1])
 
 
 def determinants(J: Array) -> Array:

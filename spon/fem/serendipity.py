@@ -36,7 +36,9 @@ def complete(cell_type: str, points: Floats, cells: Integers) -> tuple[Floats, I
     n = len(points)
     if cell_type == "hexahedron":
         faces = reference.facet_corners(cell_type)
-        rims = np.array([[corners + e for e, ends in enumerate(edges) if set(ends) <= set(f)] for f in faces])
+        rims = np.array(
+            [[corners + e for e, ends in enumerate(edges) if np.isin(ends, f).all()] for f in faces]
+        )
         unique, number = unique_rows(np.sort(cells[:, faces].reshape(-1, 4), axis=1))
         first = np.empty(len(unique), dtype=np.int64)
         first[number[::-1]] = np.arange(len(number))[::-1]

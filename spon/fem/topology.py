@@ -8,6 +8,7 @@ import basix
 import numpy as np
 import numpy.typing as npt
 
+from spon.fem import reference
 from spon.fem.arrays import MeshArrays
 from spon.fem.rows import row_keys, unique_rows
 
@@ -15,12 +16,7 @@ __all__ = ["Topology", "unique_rows"]
 
 Integers = npt.NDArray[np.int64]
 
-REFERENCE = {
-    "triangle": basix.CellType.triangle,
-    "quadrilateral": basix.CellType.quadrilateral,
-    "tetrahedron": basix.CellType.tetrahedron,
-    "hexahedron": basix.CellType.hexahedron,
-}
+REFERENCE = {name: basix.CellType[name] for name in reference.CELL_TYPES}
 
 
 class Topology:
@@ -41,7 +37,7 @@ class Topology:
     def __init__(self, arrays: MeshArrays) -> None:
         self.arrays = arrays
         self.reference = REFERENCE[arrays.cell_type]
-        self.local: list[list[list[int]]] = basix.topology(self.reference)
+        self.local: list[list[list[int]]] = reference.topology(arrays.cell_type)
         corners = arrays.cells[:, : len(self.local[0])]
         used = np.zeros(len(arrays.points), dtype=bool)
         used[corners] = True
@@ -97,6 +93,14 @@ class Topology:
         """(facets,) number of cells of each facet: 1 on the boundary, 2 inside."""
         facets, cell_facets = self.entities(self.tdim - 1)
         return np.bincount(cell_facets.ravel(), minlength=len(facets))
+
+    def facet_sides(self, facets: Integers) -> tuple[Integers, Integers]:
+        """Return the last cell that has a facet, (n,), and the facet's number in that cell, (n,)."""
+        known, cell_facets = self.entities(self.tdim - 1)
+        place = np.empty(len(known), dtype=np.int64)
+        place[cell_facets.reshape(-1)] = np.arange(cell_facets.size)
+        cells, local = np.divmod(place[facets], cell_facets.shape[1])
+        return cells, local
 
     @cached_property
     def named_facets(self) -> Integers:

@@ -1,4 +1,5 @@
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -35,16 +36,26 @@ def bent(x):
     return [c + 0.1 * np.sin(2 * x[k - 1]) for k, c in enumerate(x)]
 
 
+def symmetries(cell_type: str, degree: int) -> np.ndarray:
+    """The orders of nodes in which a cell is still the same cell, (symmetries, nodes)."""
+    corners, own = reference.nodes(cell_type, 1), reference.nodes(cell_type, degree)
+    if cell_type in ("triangle", "tetrahedron"):
+        images = [corners[list(p)] for p in permutations(range(len(corners)))]
+    else:
+        axes, flips = permutations(range(corners.shape[1])), product([0, 1], repeat=corners.shape[1])
+        images = [np.abs(corners[:, list(a)] - f) for a, f in product(axes, flips)]
+    moved = reference.tabulate(cell_type, 1, own)[0] @ np.array(images)
+    return np.abs(moved[:, :, None] - own).max(axis=3).argmin(axis=2)
+
+
 def shuffled(arrays: MeshArrays, rng) -> MeshArrays:
-    """The mesh with its points, cells and the corners of simplices in random order."""
+    """The mesh with its points, cells and the nodes of each cell in random order."""
     order = rng.permutation(len(arrays.points))
     number = np.argsort(order)
-    cells = number[arrays.cells][rng.permutation(len(arrays.cells))]
-    if arrays.degree == 1 and arrays.cell_type in ("triangle", "tetrahedron"):
-        cells = rng.permuted(cells, axis=1)
-    return MeshArrays(
-        **{**vars(arrays), "points": arrays.points[order], "cells": cells, "facets": number[arrays.facets]}
-    )
+    turns = symmetries(arrays.cell_type, arrays.degree)
+    turn = turns[rng.integers(len(turns), size=len(arrays.cells))]
+    cells = np.take_along_axis(number[arrays.cells], turn, axis=1)[rng.permutation(len(arrays.cells))]
+    return replace(arrays, points=arrays.points[order], cells=cells, facets=number[arrays.facets])
 
 
 @pytest.fixture(params=[(c, d) for c in reference.CELL_TYPES for d in (1, 2)], ids=lambda p: f"{p[0]}{p[1]}")
