@@ -181,6 +181,17 @@ def test_vtx_has_the_values_of_the_field(shared_folder, cell, family, degree):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("cell", ["triangle", "hexahedron"])
+def test_vtx_keeps_curved_cells_curved(shared_folder, cell):
+    mesh = some_mesh(cell, degree=2)
+    space = canonical(mesh, "P", 1)
+    spon.write(shared_folder / "u.bp", space, {"u": noise(space)})
+    points, _ = read_vtx(shared_folder / "u.bp", "u")
+    for one, other in ((points[:, : mesh.arrays.gdim], mesh.arrays.points), (mesh.arrays.points, points)):
+        assert cKDTree(one).query(other[:, : mesh.arrays.gdim])[0].max() < 1e-14
+
+
+@pytest.mark.mpi
 def test_vtx_brings_several_spaces_into_one(shared_folder):
     mesh = some_mesh("triangle")
     p2, dg0, rt = canonical(mesh, "P", 2), canonical(mesh, "DG", 0), canonical(mesh, "RT", 1)
