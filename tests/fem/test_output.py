@@ -327,6 +327,16 @@ def test_pictures_show_the_field(shared_folder, cell):
     assert colours[0] > 2 * colours[1]
 
 
+def test_a_picture_is_made_where_pyvista_cannot_draw(tmp_path, monkeypatch):
+    (tmp_path / "pyvista.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    mesh = some_mesh("hexahedron", comm=MPI.COMM_SELF)
+    space = canonical(mesh, "P", 1)
+    spon.write(tmp_path / "u.png", space, {"u": noise(space)})
+    assert (tmp_path / "u.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_triangles_of_pictures_cover_the_surface(cell):
     mesh = TaggedMesh(shuffled(box(cell, 2)), MPI.COMM_SELF)
