@@ -44,15 +44,31 @@ def closest(geometry: Geometry, cells: Integers, x: Floats) -> tuple[Floats, Flo
         for entity in topology[dim]:
             simplex = len(entity) == dim + 1
             frame = (corners[entity[1 : dim + 1]] - corners[entity[0]]).T
-            t: Floats = np.full((len(x), dim), 1 / (dim + 1) if simplex else 0.5)
-            for step in range(_STEPS):
-                X = corners[entity[0]] + t @ frame.T
-                residual = x - geometry.points(cells, X)
+            t = np.full((len(x), dim), 1 / (dim + 1) if simplex else 0.5)
+            active = np.arange(len(x))
+            for _ in range(_STEPS):
+                X = corners[entity[0]] + t[active] @ frame.T
+                residual = x[active] - geometry.points(cells[active], X)
                 gap = np.linalg.norm(residual, axis=1)
-                closer = gap < distance
-                best[closer], distance[closer] = X[closer], gap[closer]
-                if step == _STEPS - 1:
+                closer = gap < distance[active]
+                best[active[closer]], distance[active[closer]] = X[closer], gap[closer]
+                tangents = geometry.jacobians(cells[active], X) @ frame
+                moved = clipped(t[active] + _least_squares(tangents, residual), simplex)
+                change = np.abs(moved - t[active]).max(axis=1, initial=0.0)
+                t[active] = moved
+                active = active[change > 1e-14]
+                if len(active) == 0:
                     break
-                tangents = geometry.jacobians(cells, X) @ frame
-                t = clipped(t + (np.linalg.pinv(tangents) @ residual[:, :, None])[:, :, 0], simplex)
     return best, distance
+
+
+def _least_squares(G: Floats, r: Floats) -> Floats:
+    """Minimise |G s − r| for G (n, gdim, 1 or 2), r (n, gdim) by the normal equations; 0 where singular."""
+    A, b = np.einsum("nij,nik->njk", G, G), np.einsum("nij,ni->nj", G, r)
+    if G.shape[2] == 1:
+        adjugate, size = np.ones_like(A), A[:, 0, 0]
+    else:
+        adjugate = A[:, ::-1, ::-1] * np.array([[1.0, -1.0], [-1.0, 1.0]])
+        size = A[:, 0, 0] * A[:, 1, 1] - A[:, 0, 1] ** 2
+    safe = np.where(size > 0, size, np.inf)
+    return np.asarray(np.einsum("njk,nk->nj", adjugate, b) / safe[:, None])

@@ -149,10 +149,13 @@ class Locator:
         bound = self._nodes.query(x)[0]  # nodes belong to the mesh, so it is as near as that
         for which, candidates in self.boxes.around(x, bound + self.roundoff):
             there, gap = closest(self.geometry, candidates, x[which])
-            np.minimum.at(distance, which, gap)
-            tied = np.flatnonzero(gap <= distance[which] + self.roundoff)
-            found, chosen = _lowest(which[tied], candidates[tied])
-            chosen = tied[chosen]
+            y = self.geometry.points(candidates, there)
+            first, nearest = _lowest(which, gap)
+            place = np.zeros(x.shape)
+            place[first] = y[nearest]
+            same = np.flatnonzero(np.linalg.norm(y - place[which], axis=1) <= 10 * self.roundoff)
+            found, chosen = _lowest(which[same], candidates[same])
+            chosen = same[chosen]
             cells[found], X[found], distance[found] = candidates[chosen], there[chosen], gap[chosen]
         return cells, X, distance
 
@@ -167,9 +170,9 @@ def locator(geometry: Geometry) -> Locator:
     return Locator(geometry)
 
 
-def _lowest(which: Integers, candidates: Integers) -> tuple[Integers, Integers]:
-    """Return the points that have candidates, and the position of the lowest one of each."""
-    order = np.lexsort((candidates, which))
+def _lowest(which: Integers, values: Integers | Floats) -> tuple[Integers, Integers]:
+    """Return the points that have values, and the position of the lowest one of each."""
+    order = np.lexsort((values, which))
     found, first = np.unique(which[order], return_index=True)
     return found, order[first]
 

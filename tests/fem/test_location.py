@@ -1,5 +1,8 @@
 """Points to cells, on all cell types, straight and curved."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -97,14 +100,49 @@ def test_the_nearest_point_of_curved_cells(cell, rng):
     assert np.count_nonzero(distance > 1e-3) > 5
 
 
+def distorted(cell, seed):
+    """Cells of second order with nodes anywhere near their places, and points in them; None if folded."""
+    arrays = box(cell, 1, 2)
+    moved = 0.2 * np.random.default_rng(seed).uniform(-1, 1, arrays.points.shape)
+    try:
+        geometry = Geometry(replace(arrays, points=arrays.points + moved))
+    except spon.SponError:
+        return None
+    cells, X = geometry.everywhere(reference.lattice(cell, 9))
+    size = np.linalg.det(geometry.jacobians(cells, X)).reshape(len(arrays.cells), -1)
+    fine = (size * np.sign(size[:, :1])).min() > 0.02
+    return (geometry, geometry.points(cells, X)) if fine else None
+
+
+@pytest.mark.parametrize("cell", ["triangle", "quadrilateral", "hexahedron"])
+def test_distorted_cells(cell):
+    """Newton's method from the middle does not find all of these."""
+    cases = [case for seed in range(40) if (case := distorted(cell, seed))]
+    assert cases
+    for geometry, x in cases:
+        found = Locator(geometry).find(x, tolerance=0.0)
+        np.testing.assert_allclose(geometry.points(found.cells, found.X), x, atol=1e-12)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_control_points_hold_the_cells(cell):
-    arrays = bulged(box(cell, 1, 2))
+    arrays = box(cell, 1, 2)
+    corners, hull = (
+        arrays.points[arrays.corners],
+        control_points(arrays),
+    )  # straight: no larger than the cells
+    np.testing.assert_allclose(hull.min(axis=1), corners.min(axis=1), atol=1e-14)
+    np.testing.assert_allclose(hull.max(axis=1), corners.max(axis=1), atol=1e-14)
+    rng = np.random.default_rng(5)
+    arrays = SimpleNamespace(**vars(arrays), degree=2, gdim=arrays.gdim)
+    arrays.points = arrays.points + 0.4 * rng.uniform(-1, 1, arrays.points.shape)  # may fold over
     hull = control_points(arrays)
     x = Geometry(arrays).points(*Geometry(arrays).everywhere(reference.lattice(cell, 8)))
     x = x.reshape(len(arrays.cells), -1, arrays.gdim)
     assert (x >= hull.min(axis=1)[:, None] - 1e-14).all()
     assert (x <= hull.max(axis=1)[:, None] + 1e-14).all()
+    nodes = arrays.points[arrays.cells]
+    assert (x.max(axis=1) > nodes.max(axis=1) + 1e-3).any()  # the nodes alone would not do
 
 
 @pytest.mark.mpi

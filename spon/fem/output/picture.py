@@ -10,12 +10,17 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LightSource, Normalize
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from spon.fem.mesh import TaggedMesh
 from spon.fem.output.fields import Field
-from spon.fem.output.surface import Patches, edges_of, inside, surface
+from spon.fem.output.render import rendered
+from spon.fem.output.surface import edges_of, inside, surface
 from spon.fem.transfer import Location, evaluation
 from spon.files import replacing
 
@@ -46,9 +51,8 @@ def write_png(path: Path, fields: list[Field], units: Mapping[str, str]) -> None
     figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06, hspace=0.06)
     for number, field in enumerate(fields):
-        place: Any = (tall, wide, number + 1)
-        axis = figure.add_subplot(*place) if flat else figure.add_subplot(*place, projection="3d")
-        drawn, label = _plane(axis, field) if flat else _space(axis, field)
+        place = (tall, wide, number + 1)
+        axis, drawn, label = _plane(figure, place, field) if flat else _space(figure, place, field)
         unit = f" [{units[field.name]}]" if units.get(field.name) else ""
         bar = figure.colorbar(drawn, ax=axis, shrink=0.85, aspect=22, pad=0.02 if flat else 0.09)
         words = label + unit
@@ -87,7 +91,8 @@ def _intervals(field: Field, pieces: int) -> int:
     return int(np.clip(np.sqrt(4e5 / max(pieces, 1)), 2, min(wanted, 8)))
 
 
-def _plane(axis: Any, field: Field) -> tuple[Any, str]:
+def _plane(figure: Any, place: tuple[int, int, int], field: Field) -> tuple[Any, Any, str]:
+    axis = figure.add_subplot(*place)
     mesh = field.space.mesh
     patches = inside(mesh, _intervals(field, len(mesh.arrays.cells)))
     colour, vectors, label = _values(field, patches.where)
@@ -103,13 +108,11 @@ def _plane(axis: Any, field: Field) -> tuple[Any, str]:
     axis.tick_params(labelsize="small")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    return drawn, label
+    return axis, drawn, label
 
 
 def _outline(axis: Any, mesh: TaggedMesh) -> None:
     """Draw the boundary, and the edges of the cells where there are few of them."""
-    from matplotlib.collections import LineCollection
-
     edges, boundary = edges_of(mesh)
     if len(mesh.arrays.cells) <= _FEW:
         axis.add_collection(LineCollection(edges, colors="white", linewidths=0.3, alpha=0.45))
@@ -140,30 +143,36 @@ def _arrows(axis: Any, field: Field, style: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _space(axis: Any, field: Field) -> tuple[Any, str]:
-    """Draw the surface of a solid."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LightSource, Normalize
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-
+def _space(figure: Any, place: tuple[int, int, int], field: Field) -> tuple[Any, Any, str]:
+    """Draw the surface of a solid, by pyvista where that works: matplotlib sorts faces by their middles."""
     mesh = field.space.mesh
     outer = int((mesh.topology.facet_cells == 1).sum())
-    patches: Patches = surface(mesh, int(np.clip(np.sqrt(2e4 / max(outer, 1)), 1, 6)))
+    patches = surface(mesh, int(np.clip(np.sqrt(2e4 / max(outer, 1)), 1, 6)))
     colour, vectors, label = _values(field, patches.where)
     x = mesh.geometry.points(patches.where.cells, patches.where.X)
-    corners = x[patches.triangles]
     style = _colours(colour, vectors is not None)
     scale = ScalarMappable(Normalize(style["vmin"], style["vmax"]), matplotlib.colormaps[style["cmap"]])
-    faces = scale.to_rgba(colour[patches.triangles].mean(axis=1))
+    picture = rendered(x, patches.triangles, colour, style)
+    if picture is not None:
+        axis = figure.add_subplot(*place)
+        axis.imshow(picture)
+        axis.set_axis_off()
+        return axis, scale, label
+    axis = figure.add_subplot(*place, projection="3d")
+    _faces(axis, x[patches.triangles], scale.to_rgba(colour[patches.triangles].mean(axis=1)))
+    return axis, scale, label
+
+
+def _faces(axis: Any, corners: Floats, colours: Floats) -> None:
+    """Draw triangles (n, 3, 3) with colours (n, 4)."""
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     light = np.abs(normal / np.where(length > 0, length, 1.0) @ LightSource(300, 50).direction)
-    faces[:, :3] *= (0.88 + 0.12 * light)[:, None]
-    axis.add_collection3d(Poly3DCollection(corners, facecolors=faces, antialiaseds=False, linewidths=0))
-    low, high = mesh.arrays.points.min(axis=0), mesh.arrays.points.max(axis=0)
+    colours[:, :3] *= (0.88 + 0.12 * light)[:, None]
+    axis.add_collection3d(Poly3DCollection(corners, facecolors=colours, antialiaseds=False, linewidths=0))
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
     axis.set(xlabel="x", ylabel="y", zlabel="z")
     axis.set_box_aspect(high - low, zoom=0.9)
     axis.view_init(elev=24, azim=-52)
     axis.tick_params(labelsize="x-small")
-    return scale, label

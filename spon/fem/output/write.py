@@ -91,7 +91,7 @@ def _write_on_one_rank(
 
             write_png(path, fields, units)
             return
-        from spon.fem.output.vtk import write_pvd, write_vtu
+        from spon.fem.output.vtu import write_pvd, write_vtu
         from spon.fem.output.xdmf import write_xdmf
     except ImportError as error:
         raise MissingDependencyError(

@@ -10,7 +10,7 @@ import meshio
 from meshio.xdmf import TimeSeriesWriter
 
 from spon.fem.output.fields import Field, Floats
-from spon.fem.output.vtk import columns, vtk_cells
+from spon.fem.output.vtu import columns, vtk_cells
 from spon.files import replacing
 
 __all__ = ["write_xdmf"]
