@@ -120,7 +120,7 @@ class CanonicalSpace:
         """
         self.mesh.tag(boundary)
         chosen = self.parts[part]
-        on = chosen.numbering.on_facets(self.mesh.topology.facets(boundary))
+        on = chosen.numbering.on_boundary(boundary)
         return np.asarray(chosen.offset + chosen.block_size * on[:, None] + np.arange(chosen.block_size))
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -41,6 +42,7 @@ class Extension:
     def __init__(self, mesh: TaggedMesh, constraint: Constraint) -> None:
         self.mesh, self.constraint = mesh, constraint
         self._laplacians: dict[int, tuple[sp.csr_array, Floats]] = {}
+        self._solvers: dict[tuple[int, bytes], _Solver] = {}
 
     def cutoff(self, latent: Sequence[Part], degree: int) -> Floats:
         """Return w in [0, 1] for each latent component at the nodes. Collective.
@@ -105,15 +107,22 @@ class Extension:
     def _torsion(self, degree: int, ties: sp.csr_array) -> Floats:
         if ties.shape[1] == 0:
             return np.zeros(ties.shape[0])
-        K, load = self._laplacian(degree)
-        w = ties @ _solve(ties.T @ K @ ties, ties.T @ load)
+        _, load = self._laplacian(degree)
+        w = ties @ self._solver(degree, ties).solve(ties.T @ load)
         return np.asarray(w / w.max())
 
     def _lift(self, degree: int, Z: sp.csr_array, given: Floats) -> Floats:
         if Z.shape[1] == 0:
             return given
         K, _ = self._laplacian(degree)
-        return np.asarray(given - Z @ _solve(Z.T @ K @ Z, Z.T @ (K @ given)))
+        return np.asarray(given - Z @ self._solver(degree, Z).solve(Z.T @ (K @ given)))
+
+    def _solver(self, degree: int, Z: sp.csr_array) -> _Solver:
+        """Return the solver for ZᵀKZ, made once."""
+        digest = hashlib.sha256(Z.indptr.tobytes() + Z.indices.tobytes() + Z.data.tobytes()).digest()
+        if (degree, digest) not in self._solvers:
+            self._solvers[degree, digest] = _Solver(Z.T @ self._laplacian(degree)[0] @ Z)
+        return self._solvers[degree, digest]
 
     def _laplacian(self, degree: int) -> tuple[sp.csr_array, Floats]:
         """Return stiffness and ∫ φ_i of the scalar Lagrange space of a degree."""
@@ -148,28 +157,30 @@ def _restricted(S: sp.csr_array, rows: npt.NDArray[np.int64]) -> sp.csr_array:
     return picked
 
 
-def _solve(matrix: sp.csr_array, b: Floats) -> Floats:
-    """Solve a symmetric positive definite system in this process."""
-    A = sp.csr_array(matrix)
-    A.sort_indices()
-    csr = (A.indptr.astype(PETSc.IntType), A.indices.astype(PETSc.IntType), A.data)
-    mat = PETSc.Mat().createAIJ(A.shape, csr=csr, comm=MPI.COMM_SELF)
-    ksp = PETSc.KSP().create(MPI.COMM_SELF)
-    ksp.setOperators(mat)
-    database, prefix = PETSc.Options(), f"spon_{id(ksp):x}_"
-    ksp.setOptionsPrefix(prefix)
-    options = _FACTORISED if len(b) <= _DIRECT else _ITERATIVE
-    for key, value in options.items():
-        database[prefix + key] = value
-    ksp.setFromOptions()
-    for key in options:
-        del database[prefix + key]
-    x, rhs = mat.createVecs()
-    rhs.array_w[:] = b
-    ksp.solve(rhs, x)
-    reason, out = ksp.getConvergedReason(), np.array(x.array_r)
-    for item in (ksp, mat, x, rhs):
-        item.destroy()
-    if reason <= 0:
-        raise SponError(f"the cut-off or lift could not be solved for: PETSc reason {reason}")
-    return out
+class _Solver:
+    """Solves with a symmetric positive definite matrix in this process."""
+
+    def __init__(self, matrix: sp.csr_array) -> None:
+        A = sp.csr_array(matrix)
+        A.sort_indices()
+        csr = (A.indptr.astype(PETSc.IntType), A.indices.astype(PETSc.IntType), A.data)
+        self._matrix = PETSc.Mat().createAIJ(A.shape, csr=csr, comm=MPI.COMM_SELF)
+        self._ksp = PETSc.KSP().create(MPI.COMM_SELF)
+        self._ksp.setOperators(self._matrix)
+        database, prefix = PETSc.Options(), f"spon_{id(self._ksp):x}_"
+        self._ksp.setOptionsPrefix(prefix)
+        options = _FACTORISED if A.shape[0] <= _DIRECT else _ITERATIVE
+        for key, value in options.items():
+            database[prefix + key] = value
+        self._ksp.setFromOptions()
+        for key in options:
+            del database[prefix + key]
+
+    def solve(self, b: Floats) -> Floats:
+        x, rhs = self._matrix.createVecs()
+        rhs.array_w[:] = b
+        self._ksp.solve(rhs, x)
+        reason = self._ksp.getConvergedReason()
+        if reason <= 0:
+            raise SponError(f"the cut-off or lift could not be solved for: PETSc reason {reason}")
+        return np.array(x.array_r)

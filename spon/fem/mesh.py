@@ -34,7 +34,6 @@ class TaggedMesh:
     Attributes:
         arrays: the input, which defines the canonical numbering.
         dolfinx: the `dolfinx.mesh.Mesh`.
-        facet_tags: `dolfinx.mesh.MeshTags` of the named facets.
     """
 
     def __init__(self, arrays: MeshArrays, comm: MPI.Comm = MPI.COMM_WORLD) -> None:
@@ -44,7 +43,6 @@ class TaggedMesh:
         cells = arrays.cells if first else arrays.cells[:0]
         points = arrays.points if first else arrays.points[:0]
         self.dolfinx = _compat.create_mesh(comm, cells, points, element)
-        self.facet_tags = self._facet_tags(first)
         self._numberings: list[tuple[Any, Numbering]] = []
 
     @classmethod
@@ -57,10 +55,12 @@ class TaggedMesh:
         """
         out = object.__new__(cls)
         out.arrays, out.dolfinx, out._numberings = arrays, live, []
-        out.facet_tags = out._facet_tags(live.comm.rank == 0)
         return out
 
-    def _facet_tags(self, first: bool) -> Any:
+    @cached_property
+    def facet_tags(self) -> Any:
+        """`dolfinx.mesh.MeshTags` of the named facets. Collective at the first access."""
+        first = self.comm.rank == 0
         tdim = self.arrays.tdim
         facets = self.arrays.facets if first else self.arrays.facets[:0]
         tags = self.arrays.facet_tags if first else self.arrays.facet_tags[:0]

@@ -178,10 +178,15 @@ class Numbering:
 
     def on_facets(self, facets: Integers) -> Integers:
         """Return the DoFs in the closure of facets, sorted."""
-        parts = [
-            self.on_entities(dim, self.topology.closure(facets, dim)) for dim in range(self.topology.tdim)
-        ]
-        return np.sort(np.concatenate(parts))
+        dims = [dim for dim in range(self.topology.tdim) if self.orientation.entity_dofs[dim][0]]
+        parts = [self.on_entities(dim, self.topology.closure(facets, dim)) for dim in dims]
+        return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *parts]))
+
+    def on_boundary(self, name: str) -> Integers:
+        """Return the DoFs on a named boundary, sorted."""
+        if any(self.orientation.entity_dofs[dim][0] for dim in range(1, self.topology.tdim)):
+            return self.on_facets(self.topology.facets(name))
+        return np.sort(self.on_entities(0, self.topology.vertices(name)))  # no need to number facets
 
     def owners(self) -> tuple[Integers, Integers]:
         """Return (size,) cell and (size,) local position of the first occurrence of each DoF."""

@@ -112,6 +112,11 @@ class Topology:
         tag = self.arrays.facet_names[boundary]
         return np.unique(self.named_facets[self.arrays.facet_tags == tag])
 
+    def vertices(self, boundary: str) -> Integers:
+        """Return the vertices of a named boundary, sorted."""
+        tag = self.arrays.facet_names[boundary]
+        return np.unique(self.vertex_number[self.arrays.facets[self.arrays.facet_tags == tag]])
+
     def closure(self, facets: Integers, dim: int) -> Integers:
         """Return the entities of a dimension that lie on facets, sorted.
 
