@@ -55,11 +55,12 @@ def write_png(path: Path, fields: list[Field], units: Mapping[str, str]) -> None
         axis, drawn, label = _plane(figure, place, field) if flat else _space(figure, place, field)
         unit = f" [{units[field.name]}]" if units.get(field.name) else ""
         bar = figure.colorbar(drawn, ax=axis, shrink=0.85, aspect=22, pad=0.02 if flat else 0.09)
-        words = label + unit
+        words = (label + unit).replace("$", r"\$")  # else the start of a formula
         short = {"rotation": 0, "ha": "left", "va": "center"} if len(words) <= 3 else {}
         bar.set_label(words, labelpad=8, **short)
         bar.formatter.set_powerlimits((-3, 4))
-        axis.set_title(f"{field.name}  ({field.space.name})", fontsize="medium")
+        title = f"{field.name}  ({field.space.name})".replace("$", r"\$")
+        axis.set_title(title, fontsize="medium")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
 
@@ -75,7 +76,8 @@ def _values(field: Field, where: Location) -> tuple[Floats, Floats | None, str]:
 
 
 def _colours(values: Floats, magnitude: bool) -> dict[str, Any]:
-    low, high = float(values.min()), float(values.max())
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     if high - low <= 1e-12 * max(abs(low), abs(high)):  # a constant: no noise in the colours
         low, high = low - max(0.5 * abs(low), 0.5), high + max(0.5 * abs(high), 0.5)
     return {"cmap": "viridis" if magnitude else "inferno", "vmin": low, "vmax": high}
