@@ -203,7 +203,7 @@ class ConstrainedSolver:
         live = [fem.Function(space) for _ in self._kernel]
         dual = []
         for one, values in zip(live, self._kernel, strict=True):
-            self.order.scatter(values, one)
+            self.order.scatter(np.asarray(values), one)
             form = fem.form(ufl.inner(one, ufl.TestFunction(space)) * ufl.dx)
             dual.append(petsc.assemble_vector(form))
             dual[-1].ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
