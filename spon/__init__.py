@@ -11,8 +11,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CanonicalOrder": "spon.fem.canonical",
+    "ConstrainedSolver": "spon.fem.solver",
     "Constraint": "spon.constraint",
     "Dataset": "spon.data.dataset",
+    "DivergenceFree": "spon.projection",
     "Discretisation": "spon.discretisation",
     "Hierarchy": "spon.fem.refinement",
     "MaternField": "spon.data.fields",
@@ -23,11 +26,13 @@ _PUBLIC = {
     "SponError": "spon.errors",
     "TaggedMesh": "spon.fem.mesh",
     "Training": "spon.training.trainer",
+    "ZeroMean": "spon.projection",
     "dirichlet": "spon.fem.boundary",
     "periodic": "spon.fem.periodic",
     "slip": "spon.fem.boundary",
     "discretise": "spon.fem.assembly",
     "divergence_free": "spon.fem.divergence",
+    "divergence_free_projection": "spon.fem.projection",
     "MeshArrays": "spon.fem.arrays",
     "evaluate": "spon.evaluation",
     "find_mesh": "spon.resources",
@@ -39,8 +44,10 @@ _PUBLIC = {
     "predict": "spon.fem.decode",
     "read_mesh": "spon.fem.mesh",
     "save_model": "spon.training.checkpoint",
+    "solve": "spon.fem.linear",
     "train": "spon.training.trainer",
     "write": "spon.fem.output",
+    "zero_mean": "spon.fem.projection",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
