@@ -1,9 +1,10 @@
 """Stokes flow around obstacles in a channel, divergence-free at every point.
 
-Find u with −Δu + ∇p = 0, div u = 0, u = (4y(1 − y), 0) at the inlet and the outlet, u = 0 on walls and holes.
-u is u_g plus the curl of a stream function: div u = 0 and u·n on all boundaries hold exactly, and the pressure
-drops out. The tangential component of an H(div) space jumps: interior penalty and Nitsche's method
-(Cockburn, Kanschat & Schötzau 2007, J. Sci. Comput. 31) make it continuous and set it on the boundary.
+Find u with −Δu + ∇p = 0 and div u = 0, u = (4y(1 − y), 0) at the inlet and the outlet, u = 0 on the
+walls and the holes. u is u_g plus the curl of a stream function: div u = 0 and u·n on all boundaries hold
+exactly, and the pressure drops out. The tangential component of an H(div) space jumps: interior penalty
+and Nitsche's method (Cockburn, Kanschat & Schötzau 2007, J. Sci. Comput. 31) make it continuous and set
+it on the boundary.
 
 Run with `python3 examples/stokes.py` or `mpirun -n 2 python3 examples/stokes.py`.
 """

@@ -8,17 +8,16 @@ import numpy as np
 import scipy.sparse as sp
 import ufl
 from dolfinx import fem
-from dolfinx.fem import petsc
-from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.discretisation import Discretisation, Level, fingerprint
 from spon.fem.canonical import CanonicalOrder
+from spon.fem.forms import assembled, assembled_vector
 from spon.fem.mesh import TaggedMesh
 from spon.fem.refinement import Hierarchy
 from spon.fem.solver import ConstrainedSolver
 
-__all__ = ["discretise", "lagrange"]
+__all__ = ["assembled", "assembled_vector", "discretise", "lagrange"]
 
 _SOLVER = {"ksp_type": "cg", "pc_type": "hypre", "ksp_rtol": 1e-13, "ksp_max_it": 200}
 
@@ -60,9 +59,11 @@ def discretise(hierarchy: Hierarchy, space: Any, constraint: Constraint) -> Disc
         zero = assembled_vector(ufl.inner(fem.Constant(finest.dolfinx, 0.0), v) * ufl.dx)
         one = assembled_vector(ufl.inner(fem.Constant(finest.dolfinx, 1.0), v) * ufl.dx)
         if lift.any():
-            lift = order.gather(ConstrainedSolver(order, constraint, _SOLVER).solve(stiffness, zero))
+            with ConstrainedSolver(order, constraint, _SOLVER) as solver:
+                lift = order.gather(solver.solve(stiffness, zero))
         homogeneous = Constraint(constraint.Z, np.zeros_like(lift))
-        cutoff = order.gather(ConstrainedSolver(order, homogeneous, _SOLVER).solve(stiffness, one))
+        with ConstrainedSolver(order, homogeneous, _SOLVER) as solver:
+            cutoff = order.gather(solver.solve(stiffness, one))
         cutoff /= cutoff.max()
     arrays = finest.arrays
     boundaries = {name: arrays.facets[arrays.facet_tags == tag] for name, tag in arrays.facet_names.items()}
@@ -78,17 +79,3 @@ def _gram(mesh: TaggedMesh, order: CanonicalOrder | None) -> tuple[sp.csr_array,
     u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
     mass = order.matrix(assembled(ufl.inner(u, v) * ufl.dx))
     return mass, order.matrix(assembled(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
-
-
-def assembled(form: Any) -> PETSc.Mat:
-    """Assemble a bilinear form without boundary conditions. Collective."""
-    matrix = petsc.assemble_matrix(fem.form(form))
-    matrix.assemble()
-    return matrix
-
-
-def assembled_vector(form: Any) -> PETSc.Vec:
-    """Assemble a linear form, ghosts accumulated. Collective."""
-    vector = petsc.assemble_vector(fem.form(form))
-    vector.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
-    return vector

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ufl
-from dolfinx import fem
-from dolfinx.fem import petsc
 from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalOrder, point_values
+from spon.fem.canonical import CanonicalOrder
+from spon.fem.nullspace import Nullspace, checked, span
 from spon.fem.prolongation import live_prolongation
 
 __all__ = ["ConstrainedSolver", "direct"]
@@ -77,22 +75,20 @@ class ConstrainedSolver:
         if constraint.Z.shape[0] != order.size:
             raise SponError(f"a constraint on {constraint.Z.shape[0]} DoFs; the space has {order.size}")
         self.order, self.constraint = order, constraint
-        self._kernel = np.empty((0, order.size)) if nullspace is None else _kernel(order, nullspace)
-        near = np.empty((0, order.size)) if near_nullspace is None else _checked(order, near_nullspace)
-        kernel = constraint.free(self._kernel + constraint.shift)
-        gap = np.abs(kernel @ constraint.Z.T - self._kernel).max(initial=0.0)
-        if gap > 1e-10 * np.abs(self._kernel).max(initial=0.0):
-            raise SponError(f"the constraint does not admit the nullspace: they differ by {gap:.3g}")
         self.comm = order.mesh.comm
         self._keys: list[str] = []
+        near = None if near_nullspace is None else checked(order, near_nullspace)
+        self._kernel = None if nullspace is None else Nullspace(order, constraint, nullspace)
         PETSc.garbage_cleanup(self.comm)
-        self._Z, self._columns = live_prolongation(order, constraint)
+        self._Z, columns = live_prolongation(order, constraint)
         self._shift, self._work = self._Z.createVecs("left"), self._Z.createVecs("left")
         self._x, self._rhs = self._Z.createVecs("right"), self._Z.createVecs("right")
         self._residual = self._rhs.duplicate()
-        self._nullspace = self._span(kernel)
-        self._near = self._span(constraint.free(near + constraint.shift))
-        self._weights = self._mean_weights()
+        self._nullspace = self._near = None
+        if self._kernel is not None:
+            self._nullspace = span(self._kernel.free, self._x, columns)
+        if near is not None:
+            self._near = span(constraint.free(near + constraint.shift), self._x, columns)
         self._reduced: PETSc.Mat | None = None
         self.ksp = PETSc.KSP().create(self.comm)
         self._set(direct(self.comm, singular=nullspace is not None) if options is None else options)
@@ -140,8 +136,8 @@ class ConstrainedSolver:
         self._reduce(matrix)
         matrix.mult(self._shift, self._work)
         self._work.aypx(-1.0, rhs)
-        for one, weight in self._weights:
-            self._work.axpy(-self._work.dot(one), weight)
+        if self._kernel is not None:
+            self._kernel.remove_load(self._work)
         self._Z.multTranspose(self._work, self._rhs)
         if self._nullspace is not None:
             self._nullspace.remove(self._rhs)
@@ -153,8 +149,8 @@ class ConstrainedSolver:
             self._forget_options()  # factorisations read theirs in the first solve
         self._check()
         self._Z.multAdd(self._x, self._shift, self._work)
-        for one, weight in self._weights:
-            self._work.axpy(-self._work.dot(weight), one)
+        if self._kernel is not None:
+            self._kernel.remove_part(self._work)
         return np.array(self._work.array_r)
 
     def _reduce(self, matrix: PETSc.Mat) -> None:
@@ -186,47 +182,11 @@ class ConstrainedSolver:
             f"residual norm {left:.3g}, right-hand side {size:.3g}"
         )
 
-    def _span(self, free: Floats) -> PETSc.NullSpace | None:
-        """Return an orthonormal basis of vectors û, (vectors, free DoFs), as PETSc wants it."""
-        if len(free) == 0:
-            return None
-        basis = np.linalg.qr(free.T)[0]
-        vectors = []
-        for column in basis.T:
-            vectors.append(self._x.duplicate())
-            vectors[-1].array_w[:] = column[self._columns]
-        return PETSc.NullSpace().create(constant=False, vectors=vectors, comm=self.comm)
-
-    def _mean_weights(self) -> list[tuple[PETSc.Vec, PETSc.Vec]]:
-        """Return functions n of the nullspace, orthonormal in L2, each with the weights of (n, ·)."""
-        space = self.order.space
-        live = [fem.Function(space) for _ in self._kernel]
-        dual = []
-        for one, values in zip(live, self._kernel, strict=True):
-            self.order.scatter(np.asarray(values), one)
-            form = fem.form(ufl.inner(one, ufl.TestFunction(space)) * ufl.dx)
-            dual.append(petsc.assemble_vector(form))
-            dual[-1].ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
-        weights = np.array([self.order.gather_dual(w.array_r) for w in dual]).reshape(self._kernel.shape)
-        mix = np.linalg.inv(np.linalg.cholesky(weights @ self._kernel.T))
-        out = []
-        for row in mix:
-            pair = self._work.duplicate(), self._work.duplicate()
-            for vector, parts in zip(
-                pair, ([f.x.array for f in live], [w.array_r for w in dual]), strict=True
-            ):
-                vector.array_w[:] = row @ np.array([part[: self.order.owned] for part in parts])
-            out.append(pair)
-        for w in dual:
-            w.destroy()
-        return out
-
     def destroy(self) -> None:
         """Free the PETSc objects. Collective; the solver cannot be used afterwards."""
         self._forget_options()
         vectors = [self._shift, self._work, self._x, self._rhs, self._residual]
-        vectors += [vector for pair in self._weights for vector in pair]
-        for one in (self.ksp, self._reduced, self._Z, self._nullspace, self._near, *vectors):
+        for one in (self.ksp, self._reduced, self._Z, self._nullspace, self._near, self._kernel, *vectors):
             if one is not None:
                 one.destroy()
         PETSc.garbage_cleanup(self.comm)
@@ -238,26 +198,3 @@ class ConstrainedSolver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.destroy()
-
-
-def _checked(order: CanonicalOrder, functions: Floats) -> Floats:
-    out = np.atleast_2d(np.asarray(functions, dtype=np.float64))
-    if out.ndim != 2 or out.shape[1] != order.size or not np.isfinite(out).all():
-        raise SponError(
-            f"nullspace of shape {np.shape(functions)}; allowed: (functions, {order.size}), finite"
-        )
-    return out
-
-
-def _kernel(order: CanonicalOrder, nullspace: str | Floats) -> Floats:
-    """Return the functions of a nullspace, (functions, DoFs) in canonical order."""
-    if not isinstance(nullspace, str):
-        return _checked(order, nullspace)
-    part = order.canonical.parts[0]
-    if nullspace != "constants":
-        raise SponError(f"nullspace '{nullspace}'; allowed: 'constants', or an array (functions, DoFs)")
-    if len(order.canonical.parts) > 1 or not point_values(part.numbering.element):
-        raise SponError(
-            f"nullspace 'constants' needs a Lagrange space, not {order.canonical.name}; give an array"
-        )
-    return np.tile(np.eye(part.block_size), part.numbering.size)
