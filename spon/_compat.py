@@ -72,7 +72,10 @@ def check_scalar(scalar: type) -> None:
 
 
 def create_mesh(comm: Any, cells: Any, points: Any, element: Any) -> Any:
-    """Create a DOLFINx mesh; 0.10 swapped the order of points and element.
+    """Create a DOLFINx mesh whose ranks share the cells at facets between them.
+
+    These cells are needed for integrals over interior facets (interior penalty). 0.10 swapped the
+    order of points and element.
 
     Args:
         comm: communicator.
@@ -82,9 +85,20 @@ def create_mesh(comm: Any, cells: Any, points: Any, element: Any) -> Any:
     """
     from dolfinx import mesh
 
+    partitioner = None if comm.size == 1 else _sharing_partitioner()
     if _version() < (0, 10):
-        return mesh.create_mesh(comm, cells, points, element)
-    return mesh.create_mesh(comm, cells, element, points)
+        return mesh.create_mesh(comm, cells, points, element, partitioner)
+    return mesh.create_mesh(comm, cells, element, points, partitioner)
+
+
+def _sharing_partitioner() -> Any:
+    """Return the partitioner with cells shared at facets; newer releases ask for cells per facet."""
+    from dolfinx.mesh import GhostMode, create_cell_partitioner
+
+    try:
+        return create_cell_partitioner(GhostMode.shared_facet)
+    except TypeError:
+        return create_cell_partitioner(GhostMode.shared_facet, 2)
 
 
 def gmsh_cell_permutation(cell_type: Any, nodes: int) -> Any:

@@ -13,9 +13,28 @@ import scipy.sparse.linalg as spla
 
 from spon.errors import SponError
 
-__all__ = ["Constraint"]
+__all__ = ["Constraint", "Latent"]
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Latent fields whose image is admissible: u = C (S û) + u_g, Z = C S.
+
+    Args:
+        map: (DoFs, latent DoFs) C: the curl of a potential, the identity for other members.
+        selection: (latent DoFs, free DoFs) S, with orthogonal columns.
+        gauge: (latent DoFs, n) what was left out of S because other latents reach the same u, with
+            columns orthogonal to those of S.
+        potentials: (member, mean flows): members of the space (0 if it is not mixed) whose latent DoFs
+            are those of their potential, followed by this number of mean flows.
+    """
+
+    map: sp.csr_array
+    selection: sp.csr_array
+    gauge: sp.csr_array
+    potentials: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -24,22 +43,17 @@ class Constraint:
 
     û are the free ones among the DoFs of a *latent* space, which is the space of u itself for
     prescribed and tied DoFs, and that of the stream function or vector potential for
-    divergence-free fields. Z = C S with S from û to the latent DoFs, and C (the curl) from there to u.
+    divergence-free fields.
 
     Args:
         Z: (DoFs, free DoFs); a row without entries is a fixed DoF.
         shift: (DoFs,) u_g, which carries the boundary data.
-        selection: (latent DoFs, free DoFs) S, with orthogonal columns; None: Z itself.
-        gauge: (latent DoFs, n) latent functions that were left out of S because the others reach the
-            same u, with columns orthogonal to those of S; None: there are none.
-        potentials: members of the space (0 if it is not mixed) whose latent DoFs are a potential's.
+        latent: fields behind u; None: those of u itself, and the columns of Z are orthogonal.
     """
 
     Z: sp.csr_array
     shift: Floats
-    selection: sp.csr_array | None = None
-    gauge: sp.csr_array | None = None
-    potentials: tuple[int, ...] = ()
+    latent: Latent | None = None
 
     @classmethod
     def none(cls, dofs: int) -> Constraint:
@@ -50,10 +64,12 @@ class Constraint:
         """
         return cls(sp.csr_array(sp.eye_array(dofs)), np.zeros(dofs))
 
-    @property
-    def S(self) -> sp.csr_array:  # noqa: N802
-        """(latent DoFs, free DoFs)."""
-        return self.Z if self.selection is None else self.selection
+    @cached_property
+    def admissible_latents(self) -> sp.csr_array:
+        """(latent DoFs, n) orthogonal columns that span all latents whose image is admissible."""
+        if self.latent is None:
+            return self.Z
+        return sp.csr_array(sp.hstack([self.latent.selection, self.latent.gauge]))
 
     @cached_property
     def fixed(self) -> npt.NDArray[np.bool_]:
@@ -62,15 +78,15 @@ class Constraint:
         return out
 
     @cached_property
-    def latent_projection(self) -> sp.csr_array:
-        """(latent DoFs, latent DoFs) orthogonal projection onto latents that give admissible functions.
+    def from_latent(self) -> sp.csr_array:
+        """(DoFs, latent DoFs): the admissible function, without u_g, that any latent DoFs give.
 
-        Drops fixed DoFs and averages tied ones. It needs no gauge: with the curl C, C times the
-        projection of whatever latent is admissible.
+        Drops fixed latents, averages tied ones, and applies C. No gauge is needed.
         """
-        S = self.S if self.gauge is None else sp.csr_array(sp.hstack([self.S, self.gauge]))
+        S = self.admissible_latents
         length = np.asarray(S.multiply(S).sum(axis=0)).ravel()
-        out = sp.csr_array(S @ sp.diags_array(1.0 / length) @ S.T)
+        out = S @ sp.diags_array(1.0 / length) @ S.T
+        out = sp.csr_array(out if self.latent is None else self.latent.map @ out)
         out.sort_indices()
         return out
 
@@ -155,11 +171,13 @@ class Constraint:
         kept = np.ones(self.Z.shape[1], dtype=bool)
         kept[columns] = False
         keep = np.flatnonzero(kept)
-        selection = None if self.selection is None else sp.csr_array(self.selection[:, keep])
+        latent = self.latent
+        if latent is not None:
+            latent = replace(latent, selection=sp.csr_array(latent.selection[:, keep]))
         if len(keep) == 0:
             raise SponError("every DoF is prescribed; nothing is left to solve for")
         return replace(
-            self, Z=sp.csr_array(self.Z[:, keep]), shift=self.shift + self.Z @ value, selection=selection
+            self, Z=sp.csr_array(self.Z[:, keep]), shift=self.shift + self.Z @ value, latent=latent
         )
 
     def intersect(self, other: Constraint) -> Constraint:
@@ -186,7 +204,7 @@ class Constraint:
         """Whether each DoF is either prescribed or free by itself."""
         Z = self.Z
         single = bool((np.diff(Z.indptr) <= 1).all()) and bool((np.bincount(Z.indices) == 1).all())
-        return single and self.selection is None and bool((Z.data == 1.0).all())
+        return single and self.latent is None and bool((Z.data == 1.0).all())
 
 
 def _contradiction(dofs: npt.NDArray[np.int64], gap: Floats, scale: float) -> None:

@@ -164,10 +164,6 @@ class Discretisation:
         group["cutoff"], group["shift"] = self.cutoff, self.constraint.shift
         write_csr(group, "Z", self.constraint.Z)
         write_csr(group, "decoder", self.decoder)
-        group["potentials"] = list(self.constraint.potentials)
-        for name in ("selection", "gauge"):
-            if getattr(self.constraint, name) is not None:
-                write_csr(group, name, getattr(self.constraint, name))
         for kind, named in (("boundaries", self.boundaries), ("boundary_dofs", self.boundary_dofs)):
             for number, (name, numbers) in enumerate(named.items()):
                 group[f"{kind}/{number}"] = numbers
@@ -202,13 +198,7 @@ class Discretisation:
             levels: list[Level] = []
             for number in range(len(group["levels"])):
                 levels.append(_read_level(group["levels"][str(number)], levels, matrices))
-            constraint = Constraint(
-                matrices.read(group, "Z"),
-                group["shift"][()],
-                matrices.find(group, "selection"),
-                matrices.find(group, "gauge"),
-                tuple(int(member) for member in group["potentials"]),
-            )
+            constraint = Constraint(matrices.read(group, "Z"), group["shift"][()])
             spaces = [group["inputs"][str(i)] for i in range(len(group["inputs"]))]
             return cls(
                 tuple(levels),

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("launcher", [[], ["mpirun", "-n", "2"]])
+LAUNCHERS = pytest.mark.parametrize("launcher", [[], ["mpirun", "-n", "2"]])
+
+
+@LAUNCHERS
 def test_plate(tmp_path, launcher):
     assert launcher == [] or shutil.which("mpirun")
     source = (ROOT / "examples" / "plate.py").read_text()
@@ -24,6 +27,37 @@ def test_plate(tmp_path, launcher):
     assert number["L2"] < 20  # per cent, after one epoch; the mean of the outputs has about 20
     assert number["boundary"] <= 1e-12
     assert (tmp_path / "plate.xdmf").is_file()
+
+
+def run(folder, launcher, name):
+    assert launcher == [] or shutil.which("mpirun")
+    command = [*launcher, sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (folder / f"{name}.xdmf").is_file()
+    return done.stdout
+
+
+@LAUNCHERS
+def test_stokes(tmp_path, launcher):
+    printed = run(tmp_path, launcher, "stokes")
+    number = {k: float(v) for k, v in re.findall(r"(divergence|into wall) +([\d.e+-]+)", printed)}
+    assert number["divergence"] <= 1e-12
+    assert number["into wall"] <= 1e-12
+    assert printed.count("0.666667") == 3  # flux in, out, by the stream function: ∫ 4y(1 − y) = 2/3
+    below = {k: float(v) for k, v in re.findall(r"below (\w+) +([\d.]+)%", printed)}
+    # what three refinements give
+    assert below == pytest.approx({"circle": 58.03, "slot": 12.96, "triangle": 71.76}, abs=0.3)
+
+
+@LAUNCHERS
+def test_periodic(tmp_path, launcher):
+    printed = run(tmp_path, launcher, "periodic")
+    effective, lower = (float(re.search(rf"{k} +([\d.]+)", printed)[1]) for k in ("conductivity", "bound"))
+    assert lower < 10**0.5 < effective < 1.01 * 10**0.5
+    mean, jump = (float(re.search(rf"{k} +([\d.e+-]+)", printed)[1]) for k in ("mean of w", "jump"))
+    assert abs(mean) <= 1e-14
+    assert jump <= 1e-15
 
 
 def test_readme_shows_the_example():

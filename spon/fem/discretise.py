@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from spon.discretisation import Discretisation, fingerprint
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
 from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part
-from spon.fem.divergence import curl, potential
+from spon.fem.divergence import potential
 from spon.fem.encoding import Dofs, Encoder
 from spon.fem.extension import Extension
 from spon.fem.freeze import freeze_space, nodal_interpolation
@@ -61,12 +62,12 @@ def discretise(
         )
     encoders = {name: _encoder(mesh, name, value) for name, value in (inputs or {"m": space}).items()}
     order = CanonicalOrder(mesh, space)
-    latent = _latent_parts(output, constraint)
+    latent, flows = _latent_parts(output, constraint)
     degree = degree or max(1, *(part.numbering.element.embedded_superdegree for part in latent))
     if degree < 1:
         raise SponError(f"degree = {degree}; allowed: 1, 2, 3, …")
     extension = Extension(mesh, constraint)
-    w, lifted = extension.cutoff(latent, degree), extension.harmonic(output.parts)
+    w, lifted = extension.cutoff(latent, len(flows), degree), extension.harmonic(output.parts)
     frozen = freeze_space(order, degree, energy)
     spaces = {name: frozen if e.is_space(space) else e.freeze(degree) for name, e in encoders.items()}
     levels = freeze_levels(hierarchy, degree, (w == 0.0).all(axis=1))
@@ -84,7 +85,9 @@ def discretise(
     description += [f"input {name!r} {encoder.description}" for name, encoder in encoders.items()]
     meshes = [(m.arrays.points, m.arrays.cells) for m in hierarchy.meshes]
     mark = fingerprint(meshes, "; ".join(description), lifted)
-    decoder = _decoder(mesh, output, latent, constraint, degree)
+    decoder = sp.csr_array(constraint.from_latent @ nodal_interpolation(mesh, latent, flows, degree))
+    decoder.sort_indices()
+    lifted = replace(lifted, latent=None)  # its way is in the decoder
     return Discretisation(levels, spaces, frozen, lifted, decoder, w, corners, there, mark)
 
 
@@ -95,38 +98,25 @@ def _encoder(mesh: Any, name: str, value: Any) -> Encoder:
     return encoder
 
 
-def _latent_parts(output: CanonicalSpace, constraint: Constraint) -> list[Part]:
-    """Return the members of the latent space: those of the output, or their potentials."""
-    out: list[Part] = []
+def _latent_parts(output: CanonicalSpace, constraint: Constraint) -> tuple[list[Part], list[int]]:
+    """Return the members of the latent space (those of the output, or their potentials), and mean flows.
+
+    Returns:
+        Members, their offsets in the latent DoFs; and the latent DoFs that are mean flows.
+    """
+    potentials = dict(constraint.latent.potentials) if constraint.latent else {}
+    parts: list[Part] = []
+    flows: list[int] = []
     offset = 0
     for number, part in enumerate(output.parts):
-        if number in constraint.potentials:
+        if number in potentials:
             numbering = output.mesh.numbering(potential(part.numbering.element))
-            part = Part(numbering, 1, offset, f"potential of {part.name}")
+            parts.append(Part(numbering, 1, offset, f"potential of {part.name}"))
         else:
-            part = Part(part.numbering, part.block_size, offset, part.name)
-        out.append(part)
-        offset += part.size
-    return out
-
-
-def _decoder(
-    mesh: Any, output: CanonicalSpace, latent: list[Part], constraint: Constraint, degree: int
-) -> sp.csr_array:
-    """Return C P I: nodal values, interpolated, made admissible, and their curl taken where it is a potential."""
-    size = sum(part.size for part in latent)
-    out = constraint.latent_projection @ nodal_interpolation(mesh, tuple(latent), size, degree)
-    if constraint.potentials:
-        blocks = [
-            curl(part.numbering, hidden.numbering)
-            if number in constraint.potentials
-            else sp.eye_array(part.size)
-            for number, (part, hidden) in enumerate(zip(output.parts, latent, strict=True))
-        ]
-        out = sp.csr_array(sp.block_diag(blocks)) @ out
-    out = sp.csr_array(out)
-    out.sort_indices()
-    return out
+            parts.append(replace(part, offset=offset))
+        offset += parts[-1].size + potentials.get(number, 0)
+        flows += range(offset - potentials.get(number, 0), offset)
+    return parts, flows
 
 
 def _facet_corners(mesh: Any) -> dict[str, npt.NDArray[np.int64]]:

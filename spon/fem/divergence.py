@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import basix
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 
-from spon.constraint import Constraint
+from spon.constraint import Constraint, Latent
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
 from spon.fem.mesh import TaggedMesh
 from spon.fem.numbering import Numbering
+from spon.fem.periodic import tie
+from spon.fem.stream import mean_flows, pieces, stream_functions
 from spon.fem.topology import Topology
 from spon.fem.transfer import reference_map
 
@@ -26,7 +28,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def divergence_free(
-    mesh: TaggedMesh, space: Any, impermeable: Sequence[str] = (), part: int = 0
+    mesh: TaggedMesh,
+    space: Any,
+    impermeable: Sequence[str] = (),
+    part: int = 0,
+    periodic: Mapping[str, str] | Sequence[tuple[str, str]] = (),
 ) -> Constraint:
     """Write u in an H(div) space as the curl of a potential, so that div u = 0 pointwise.
 
@@ -47,38 +53,58 @@ def divergence_free(
     Where impermeable boundaries in space have handles or a rim (a pipe), fields with a net flux through
     these are no curl of such an A: carry that flux by the shift, `constraint.with_shift(u_g)`.
 
+    A prescribed flow u·n = g through boundaries is carried by the shift too: name these boundaries
+    impermeable here, and take u_g = `divergence_free_projection(…).lift(dirichlet(…).shift)`.
+
     Args:
         mesh: mesh with named boundaries.
         space: `dolfinx.fem.FunctionSpace` RT or BDM, or a mixed one; or a `CanonicalSpace`.
         impermeable: names of boundaries where u·n = 0.
         part: member of a mixed space that is divergence-free; the others stay free.
+        periodic: (boundary, its image), in the plane: all members are tied there, and u may have
+            a mean flow.
 
     Returns:
-        Z with independent columns. Its latent DoFs are those of the potential (and of the other members).
+        Z with independent columns. Its latent DoFs are those of the potential (with one for each mean
+        flow behind them, the flux across a line from a point to its image) and of the other members.
 
     Raises:
-        SponError: not RT or BDM; an unknown boundary.
+        SponError: not RT or BDM; an unknown boundary; periodic boundaries that do not match, whose
+            translations depend on each other, or in space.
     """
     whole = canonical_space(mesh, space)
     numbering = whole.parts[part].numbering
-    element = potential(numbering.element)
-    inner = mesh.numbering(element)
-    C = curl(numbering, inner)
+    inner = mesh.numbering(potential(numbering.element))
     for name in impermeable:
         mesh.tag(name)
     walls = [mesh.topology.facets(name) for name in impermeable]
     facets = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *walls]))
-    find = _stream_function if mesh.arrays.tdim == 2 else _gauged
-    S, gauge = find(inner, facets)
-    rest = [sp.csr_array(sp.eye_array(p.size)) for p in whole.parts]
-    outer = sp.block_diag([C if i == part else one for i, one in enumerate(rest)])
-    selection = sp.block_diag([S if i == part else one for i, one in enumerate(rest)])
-    nothing = [sp.csr_array((p.size, 0)) for p in whole.parts]
-    left_out = sp.block_diag([gauge if i == part else none for i, none in enumerate(nothing)])
-    Z = sp.csr_array(outer @ selection)
+    if mesh.arrays.tdim == 3 and len(periodic):
+        raise SponError("periodic divergence-free fields are made in the plane alone; this mesh is in space")
+    ties = tie(mesh, periodic)
+    C = curl(numbering, inner)
+    if mesh.arrays.tdim == 2:
+        cells, local = inner.owners()
+        points = mesh.geometry.points(cells, inner.element.points[local])
+        flows = sp.csr_array(C @ mean_flows(inner, facets, ties, points))
+        S, gauge = stream_functions(inner, facets, ties)
+        C = sp.hstack([C, flows])
+    else:
+        S, gauge = _gauged(inner, facets)
+    extra = C.shape[1] - inner.size
+    S, gauge = sp.block_diag([S, sp.eye_array(extra)]), sp.block_diag([gauge, sp.csr_array((extra, 0))])
+    outer, selection, left_out = [], [], []
+    for number, one in enumerate(whole.parts):
+        rest = ties.map(one.numbering, ties.numbering(one.numbering.element)) if len(periodic) else None
+        rest = sp.eye_array(one.numbering.size) if rest is None else rest
+        outer.append(C if number == part else sp.eye_array(one.size))
+        selection.append(S if number == part else sp.kron(rest, sp.eye_array(one.block_size)))
+        left_out.append(gauge if number == part else sp.csr_array((one.size, 0)))
+    image, free, unneeded = (sp.csr_array(sp.block_diag(b)) for b in (outer, selection, left_out))
+    Z = sp.csr_array(image @ free)
+    Z.eliminate_zeros()
     Z.sort_indices()
-    shift = np.zeros(whole.size)
-    return Constraint(Z, shift, sp.csr_array(selection), sp.csr_array(left_out), (part,))
+    return Constraint(Z, np.zeros(whole.size), Latent(image, free, unneeded, ((part, extra),)))
 
 
 def potential(element: Any) -> Any:
@@ -122,61 +148,11 @@ def gradient(target: Numbering, source: Numbering) -> sp.csr_array:
     return reference_map(target, source, np.array(element.interpolation_matrix) @ flat)
 
 
-def _stream_function(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_array]:
-    """Tie ψ on each piece of the walls; drop one of them, or one value, in each piece of the mesh.
-
-    Returns:
-        S, and what was dropped though ψ is not prescribed there.
-    """
-    topology = inner.topology
-    regions = _pieces(topology, np.arange(len(topology.vertex_points)), topology.cell_vertices)
-    walls = topology.entities(1)[0][facets]
-    pieces = _pieces(topology, np.unique(walls), walls)  # by vertex, -1 inside
-    column = np.full(inner.size, -1, dtype=np.int64)  # class of each DoF
-    on_wall = inner.on_facets(facets)
-    edge = inner.offsets[1]
-    width = len(inner.orientation.entity_dofs[1][0])
-    is_vertex = on_wall < edge
-    label = np.empty_like(on_wall)
-    label[is_vertex] = pieces[on_wall[is_vertex]]
-    if width:
-        ends = topology.entities(1)[0][(on_wall[~is_vertex] - edge) // width]
-        label[~is_vertex] = pieces[ends[:, 0]]
-    column[on_wall] = label
-    tied = int(pieces.max(initial=-1)) + 1
-    inside = np.flatnonzero(column < 0)
-    column[inside] = tied + np.arange(len(inside))
-    first = np.array([np.flatnonzero(pieces == k)[0] for k in range(tied)], dtype=np.int64)
-    dropped, pinned = [], []
-    for region in range(int(regions.max()) + 1):
-        there = np.flatnonzero(regions[first] == region)
-        if len(there):
-            dropped.append(there[0])
-        else:
-            pinned.append(column[np.flatnonzero(regions == region)[0]])
-    S = sp.csr_array(
-        (np.ones(inner.size), (np.arange(inner.size), column)), shape=(inner.size, tied + len(inside))
-    )
-    kept = np.setdiff1d(np.arange(S.shape[1]), [*dropped, *pinned])
-    return sp.csr_array(S[:, kept]), sp.csr_array(S[:, np.array(pinned, dtype=np.int64)])
-
-
-def _pieces(topology: Topology, vertices: Integers, members: Integers) -> Integers:
-    """Number the connected pieces of a part of the mesh, by vertex; -1 for other vertices."""
-    n = len(topology.vertex_points)
-    i = np.repeat(members[:, 0], members.shape[1] - 1)
-    graph = sp.coo_array((np.ones(len(i)), (i, members[:, 1:].ravel())), shape=(n, n))
-    labels = connected_components(graph, directed=False)[1]
-    out = np.full(n, -1, dtype=np.int64)
-    out[vertices] = np.unique(labels[vertices], return_inverse=True)[1].reshape(-1)
-    return out
-
-
 def _gauged(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_array]:
     """Drop A on the walls, on a tree, and wherever a gradient could be subtracted.
 
     Returns:
-        S, and what was dropped inside.
+        S, and what was dropped inside, where A is not prescribed.
     """
     topology = inner.topology
     element = inner.element
@@ -211,7 +187,7 @@ def _gauged(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_ar
 
 
 def _columns(size: int, chosen: Integers) -> sp.csr_array:
-    """Columns of the identity."""
+    """Return columns of the identity."""
     entries = (np.ones(len(chosen)), (chosen, np.arange(len(chosen))))
     return sp.csr_array(entries, shape=(size, len(chosen)))
 
@@ -223,9 +199,9 @@ def _tree(topology: Topology, facets: Integers) -> Integers:
     n = len(topology.vertex_points)
     node = np.arange(n)
     if len(walls):
-        pieces = _pieces(topology, np.unique(walls), walls)
-        on = pieces >= 0
-        node[on] = n + pieces[on]
+        piece = pieces(n, np.unique(walls), walls)
+        on = piece >= 0
+        node[on] = n + piece[on]
     ends = np.sort(node[edges], axis=1)
     between = np.flatnonzero(ends[:, 0] != ends[:, 1])
     _, first = np.unique(ends[between] @ [2 * n, 1], return_index=True)

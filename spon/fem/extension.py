@@ -44,7 +44,7 @@ class Extension:
         self._laplacians: dict[int, tuple[sp.csr_array, Floats]] = {}
         self._solvers: dict[tuple[int, bytes], _Solver] = {}
 
-    def cutoff(self, latent: Sequence[Part], degree: int) -> Floats:
+    def cutoff(self, latent: Sequence[Part], flows: int, degree: int) -> Floats:
         """Return w in [0, 1] for each latent component at the nodes. Collective.
 
         For a component of a continuous Lagrange field that is prescribed somewhere, w solves −Δw = 1
@@ -53,16 +53,15 @@ class Extension:
 
         Args:
             latent: members of the latent space, their offsets in the latent DoFs.
+            flows: further components, with w = 1.
             degree: of the nodes.
 
         Returns:
             (nodes, latent components).
         """
         nodes = nodal(self.mesh, degree)
-        out = np.ones((nodes.size, sum(part.value_size for part in latent)))
-        S = self.constraint.S
-        if self.constraint.gauge is not None:
-            S = sp.csr_array(sp.hstack([S, self.constraint.gauge]))
+        out = np.ones((nodes.size, sum(part.value_size for part in latent) + flows))
+        S = self.constraint.admissible_latents
         solved: dict[tuple[int, bytes, bytes], Floats] = {}
         first = 0
         for part in latent:
@@ -90,8 +89,10 @@ class Extension:
             parts: members of the output space.
         """
         shift = self.constraint.shift.copy()
+        latent = self.constraint.latent
+        potentials = dict(latent.potentials) if latent else {}
         for number, part in enumerate(parts):
-            if number in self.constraint.potentials or not continuous_lagrange(part.numbering.element):
+            if number in potentials or not continuous_lagrange(part.numbering.element):
                 continue
             for component in range(part.block_size):
                 rows = _component(part, component)

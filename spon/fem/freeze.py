@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import basix
@@ -40,7 +41,7 @@ def freeze_space(order: CanonicalOrder, degree: int, energy: Any = None) -> Spac
         order.matrix(assembled(ufl.inner(u, v) * ufl.dx)),
         _stiffness(order, u, v),
         features(canonical, degree),
-        nodal_interpolation(canonical.mesh, canonical.parts, canonical.size, degree),
+        nodal_interpolation(canonical.mesh, canonical.parts, (), degree),
         None if energy is None else order.matrix(assembled(energy)),
         members,
     )
@@ -98,17 +99,20 @@ def features(space: CanonicalSpace, degree: int) -> sp.csr_array:
     return _joined(rows, (nodes * total, space.size))
 
 
-def nodal_interpolation(mesh: TaggedMesh, parts: tuple[Part, ...], size: int, degree: int) -> sp.csr_array:
+def nodal_interpolation(
+    mesh: TaggedMesh, parts: Sequence[Part], means: Sequence[int], degree: int
+) -> sp.csr_array:
     """Return the interpolation of nodal values into a space, (DoFs, nodes · components).
 
     Args:
         mesh: of the space.
         parts: members of the space.
-        size: DoFs of the space.
+        means: DoFs behind the members that take the mean over the nodes of a component of their own.
         degree: of the scalar Lagrange space of the nodal values.
     """
+    nodes = nodal(mesh, degree).size
     columns, first = [], 0
-    total = sum(part.value_size for part in parts)
+    total = sum(part.value_size for part in parts) + len(means)
     for part in parts:
         source = nodal(mesh, degree, part.value_size)
         if _is_nodal(part, source):
@@ -119,7 +123,10 @@ def nodal_interpolation(mesh: TaggedMesh, parts: tuple[Part, ...], size: int, de
         node, component = np.divmod(block.col.astype(np.int64), part.value_size)
         columns.append((block.data, block.row + part.offset, node * total + first + component))
         first += part.value_size
-    nodes = nodal(mesh, degree).size
+    for number, dof in enumerate(means):
+        where = np.arange(nodes) * total + first + number
+        columns.append((np.full(nodes, 1.0 / nodes), np.full(nodes, dof), where))
+    size = sum(part.size for part in parts) + len(means)
     return _joined(columns, (size, nodes * total))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from spon.errors import SponError
 from spon.fem.boundary import canonical_space
 from spon.fem.mesh import TaggedMesh
 from spon.fem.numbering import Numbering
+from spon.fem.topology import Topology
 from spon.fem.transfer import reference_map
 
-__all__ = ["periodic"]
+__all__ = ["Ties", "periodic", "tie"]
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 _TOLERANCE = 1e-8  # of the extent of the mesh
 
 
@@ -49,9 +52,58 @@ def periodic(
             the two faces.
     """
     whole = canonical_space(mesh, space)
+    ties = tie(mesh, pairs)
+    blocks = []
+    for number, part in enumerate(whole.parts):
+        if parts is not None and number not in parts:
+            blocks.append(sp.eye_array(part.size))
+            continue
+        Z = ties.map(part.numbering, ties.numbering(part.numbering.element))
+        blocks.append(sp.kron(Z, sp.eye_array(part.block_size)))
+    return Constraint(sp.csr_array(sp.block_diag(blocks)), np.zeros(whole.size))
+
+
+@dataclass(frozen=True)
+class Ties:
+    """The mesh that results when periodic faces are glued together.
+
+    Args:
+        topology: of the mesh itself.
+        labels: by dimension, the number of each entity in the glued mesh, the same for tied ones.
+        images: (pairs, vertices) the vertex that a vertex is tied to by each pair, -1 for none.
+        translations: (pairs, gdim).
+    """
+
+    topology: Topology
+    labels: dict[int, Integers]
+    images: Integers
+    translations: Floats
+
+    def numbering(self, element: Any) -> Numbering:
+        """Return the DoFs of an element on the glued mesh."""
+        return Numbering(self.topology, element, self.labels[0], self.labels)
+
+    def map(self, numbering: Numbering, glued: Numbering) -> sp.csr_array:
+        """Return the DoFs on the mesh itself of functions on the glued one, (DoFs, DoFs of glued)."""
+        return reference_map(numbering, glued, np.eye(numbering.element.dim))
+
+
+def tie(mesh: TaggedMesh, pairs: Mapping[str, str] | Sequence[tuple[str, str]]) -> Ties:
+    """Glue pairs of named boundaries that are translations of each other.
+
+    Args:
+        mesh: mesh with named boundaries whose facets match under the translation.
+        pairs: (boundary, its image), any number, also none.
+
+    Raises:
+        SponError: as `periodic`.
+    """
     pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     topology = mesh.topology
-    images = [_vertex_images(mesh, a, b) for a, b in pairs]
+    found = [_vertex_images(mesh, a, b) for a, b in pairs]
+    images = np.array([image for image, _ in found], dtype=np.int64)
+    images = images.reshape(len(pairs), len(topology.vertex_points))
+    translations = np.array([t for _, t in found]).reshape(len(pairs), mesh.arrays.gdim)
     labels: dict[int, Integers] = {}
     for dim in range(topology.tdim):
         entities, _ = topology.entities(dim)
@@ -68,27 +120,17 @@ def periodic(
         i, j = np.concatenate([np.empty((2, 0), dtype=np.int64), *ties], axis=1)
         graph = sp.coo_array((np.ones(len(i)), (i, j)), shape=(len(entities), len(entities)))
         labels[dim] = connected_components(graph, directed=False)[1].astype(np.int64)
-    keys = labels[0]
-    around = np.sort(keys[topology.cell_vertices], axis=1)
+    around = np.sort(labels[0][topology.cell_vertices], axis=1)
     if (around[:, 1:] == around[:, :-1]).any():
         raise SponError(
             f"{mesh.arrays.source}: a cell reaches from a periodic boundary to its image; allowed: two or "
             "more cells between them"
         )
-    blocks = []
-    for number, part in enumerate(whole.parts):
-        if parts is not None and number not in parts:
-            blocks.append(sp.eye_array(part.size))
-            continue
-        element = part.numbering.element
-        tied = Numbering(topology, element, keys, labels)
-        Z = reference_map(part.numbering, tied, np.eye(element.dim))
-        blocks.append(sp.kron(Z, sp.eye_array(part.block_size)))
-    return Constraint(sp.csr_array(sp.block_diag(blocks)), np.zeros(whole.size))
+    return Ties(topology, labels, images, translations)
 
 
-def _vertex_images(mesh: TaggedMesh, name: str, image: str) -> Integers:
-    """Return the vertex that the translation takes each vertex of a boundary to, -1 elsewhere."""
+def _vertex_images(mesh: TaggedMesh, name: str, image: str) -> tuple[Integers, Floats]:
+    """Return the vertex that each vertex of a boundary is taken to, -1 elsewhere, and the translation."""
     topology = mesh.topology
     for boundary in (name, image):
         mesh.tag(boundary)
@@ -112,4 +154,4 @@ def _vertex_images(mesh: TaggedMesh, name: str, image: str) -> Integers:
         )
     out = np.full(len(points), -1, dtype=np.int64)
     out[here] = there[nearest]
-    return out
+    return out, translation

@@ -1,5 +1,7 @@
 """Random latent vectors satisfy the constraints, for cell types × elements."""
 
+from dataclasses import replace
+
 import basix.ufl
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import spon
 from meshes import box, mapped
 from spon.fem.assembly import assembled
 from spon.fem.canonical import CanonicalOrder
+from spon.fem.divergence import potential
 from spon.fem.mesh import TaggedMesh
 from spon.fem.transfer import Location, evaluation
 
@@ -229,3 +232,82 @@ def test_unsuitable_spaces_are_refused():
         spon.slip(mesh, spon.lagrange(mesh), ["left"])
     with pytest.raises(spon.SponError, match="need RT, or BDM on simplices; found P1 triangle"):
         spon.divergence_free(mesh, spon.lagrange(mesh))
+
+
+def walled(n, lines):
+    """A unit square with named interior walls: steps (i, j) → (i', j') of a grid of n."""
+    arrays = box("triangle", n)
+    number = {tuple(p): i for i, p in enumerate(np.rint(arrays.points * n).astype(int).tolist())}
+    walls = np.array([[number[a], number[b]] for a, b in lines]).reshape(-1, 2)
+    tag = max(arrays.facet_names.values()) + 1
+    return replace(
+        arrays,
+        facets=np.concatenate([arrays.facets, walls]),
+        facet_tags=np.concatenate([arrays.facet_tags, np.full(len(walls), tag, np.int32)]),
+        facet_names={**arrays.facet_names, "walls": tag},
+    )
+
+
+ACROSS = [((i, 2), (i + 1, 2)) for i in range(4)]
+DIAGONAL = [((i, i), (i + 1, i + 1)) for i in range(4)]
+X, Y = ("left", "right"), ("bottom", "top")
+
+
+@pytest.mark.parametrize(("family", "degree"), [("RT", 1), ("RT", 2), ("BDM", 1)])
+@pytest.mark.parametrize(
+    ("pairs", "lines", "impermeable", "flows"),
+    [
+        ([X, Y], [], [], 2),
+        ([X], [], [], 1),
+        ([X], [], ["bottom", "top"], 0),  # a channel: the flux is the constant on its second wall
+        ([X], [], ["bottom"], 0),
+        ([X, Y], ACROSS, ["walls"], 1),
+        ([X, Y], ACROSS[:1] + ACROSS[-1:], ["walls"], 2),  # it crosses the periodic boundary
+        ([X, Y], DIAGONAL, ["walls"], 1),
+        ([X, Y], [], ["left"], 1),
+    ],
+)
+def test_the_curl_reaches_every_periodic_divergence_free_field_once(
+    family, degree, pairs, lines, impermeable, flows
+):
+    arrays = walled(4, lines) if lines else box("triangle", 4)
+    mesh = TaggedMesh(shuffled(arrays), MPI.COMM_SELF)
+    space = fem.functionspace(mesh.dolfinx, (family, degree))
+    order = CanonicalOrder(mesh, space)
+    q = ufl.TestFunction(fem.functionspace(mesh.dolfinx, ("DG", degree - 1 if family == "RT" else 0)))
+    B = _columns(assembled(q * ufl.div(ufl.TrialFunction(space)) * ufl.dx), order)
+    constraint = spon.divergence_free(mesh, space, impermeable, periodic=pairs)
+    Z = constraint.Z.toarray()
+    assert constraint.latent.selection.shape[0] - flows == mesh.numbering(potential(space.element.basix_element)).size
+    tied, slip = spon.periodic(mesh, space, pairs), spon.slip(mesh, space, impermeable)
+    both = tied.intersect(slip).Z.toarray()
+    kernel = both.shape[1] - np.linalg.matrix_rank(B @ both, tol=1e-10)
+    assert Z.shape[1] == kernel
+    assert np.linalg.matrix_rank(Z, tol=1e-10) == kernel
+    np.testing.assert_allclose(B @ Z, 0.0, atol=1e-13)
+    for other in (tied, slip):
+        assert other.violation(Z.T).max() <= 1e-13
+
+
+@pytest.mark.mpi
+def test_the_mean_flow_of_a_periodic_box_is_constant():
+    mesh = TaggedMesh(shuffled(box("triangle", 4)), WORLD)
+    space = fem.functionspace(mesh.dolfinx, ("BDM", 1))
+    order = CanonicalOrder(mesh, space)
+    Z = spon.divergence_free(mesh, space, periodic=[X, Y]).Z
+    u = fem.Function(space)
+    for column, flow in ((-2, (0.0, -1.0)), (-1, (1.0, 0.0))):
+        order.scatter(Z[:, [Z.shape[1] + column]].toarray().ravel(), u)
+        assert norm(ufl.inner(u - ufl.as_vector(flow), u - ufl.as_vector(flow)), WORLD) <= 1e-14
+
+
+@pytest.mark.mpi
+def test_unsuitable_periodic_boundaries_of_divergence_free_fields_are_refused():
+    solid = TaggedMesh(box("tetrahedron", 3), WORLD)
+    space = fem.functionspace(solid.dolfinx, ("RT", 1))
+    with pytest.raises(spon.SponError, match="made in the plane alone"):
+        spon.divergence_free(solid, space, periodic=[X])
+    mesh = TaggedMesh(box("triangle", 4), WORLD)
+    space = fem.functionspace(mesh.dolfinx, ("RT", 1))
+    with pytest.raises(spon.SponError, match="depend on each other"):
+        spon.divergence_free(mesh, space, periodic=[X, ("right", "left")])

@@ -135,14 +135,7 @@ class Problem:
 
     @cached_property
     def _solver(self) -> ConstrainedSolver:
-        return ConstrainedSolver(self.order, self.constraint, self.solver_options or _direct(self.comm))
-
-
-def _direct(comm: MPI.Comm) -> dict[str, Any]:
-    options = {"ksp_type": "preonly", "pc_type": "lu"}
-    if comm.size > 1:  # PETSc's own factorisation is serial
-        return options | {"pc_factor_mat_solver_type": "mumps"}
-    return options | {"pc_factor_mat_ordering_type": "nd"}
+        return ConstrainedSolver(self.order, self.constraint, self.solver_options)
 
 
 class _LinearSystem:
