@@ -20,6 +20,7 @@ from spon.constraint import Constraint
 from spon.errors import SponError
 from spon.files import replacing
 from spon.level import Level, Reference
+from spon.projection import ZeroMean
 from spon.space import Space
 from spon.storage import MatrixReader, check, open_hdf5, seal, write_csr
 
@@ -50,6 +51,8 @@ class Discretisation:
         boundaries: named boundary → (facets, corners) nodes of the mesh of the first level.
         boundary_dofs: named boundary → DoFs of the output there.
         fingerprint: SHA-256 of input meshes, elements and constraint data.
+        zero_mean: subtracted from what the decoder gives, for a solution, or a pressure, that is
+            determined up to a constant.
     """
 
     levels: tuple[Level, ...]
@@ -61,6 +64,7 @@ class Discretisation:
     boundaries: dict[str, Array]
     boundary_dofs: dict[str, Array]
     fingerprint: str
+    zero_mean: ZeroMean | None = None
 
     @property
     def dofs(self) -> int:
@@ -92,8 +96,8 @@ class Discretisation:
         """Return u_g of samples with boundary data of their own.
 
         Args:
-            values: (samples, n) prescribed values, in the order of `boundary_dofs[boundary]`, or of the fixed DoFs of the
-                constraint if no boundary is named.
+            values: (samples, n) prescribed values, in the order of `boundary_dofs[boundary]`, or of the
+                fixed DoFs of the constraint if no boundary is named.
             boundary: whose values change; the others keep theirs.
 
         Returns:
@@ -164,6 +168,9 @@ class Discretisation:
         group["cutoff"], group["shift"] = self.cutoff, self.constraint.shift
         write_csr(group, "Z", self.constraint.Z)
         write_csr(group, "decoder", self.decoder)
+        if self.zero_mean is not None:
+            group["zero_mean/weights"] = self.zero_mean.weights
+            group["zero_mean/constant"] = self.zero_mean.constant
         for kind, named in (("boundaries", self.boundaries), ("boundary_dofs", self.boundary_dofs)):
             for number, (name, numbers) in enumerate(named.items()):
                 group[f"{kind}/{number}"] = numbers
@@ -210,6 +217,9 @@ class Discretisation:
                 _read_named(group, "boundaries"),
                 _read_named(group, "boundary_dofs"),
                 str(group.attrs["fingerprint"]),
+                ZeroMean(*(group[f"zero_mean/{n}"][()] for n in ("weights", "constant")))
+                if "zero_mean" in group
+                else None,
             )
         except (KeyError, OSError, ValueError) as error:
             raise SponError(f"{where}: incomplete or damaged discretisation: {error}") from error

@@ -98,7 +98,10 @@ class Space:
         return cls(
             str(group.attrs["element"]),
             int(group.attrs["components"]),
-            *(matrices.read(group, name) for name in cls.MATRICES[:-1]),
+            matrices.read(group, "mass"),
+            matrices.read(group, "stiffness"),
+            matrices.read(group, "features"),
+            matrices.read(group, "interpolation"),
             matrices.find(group, "energy"),
             members,
         )

@@ -20,8 +20,8 @@ def smoothed_prolongation(
     """Return P = (I − ω D⁻¹K) T with T the indicator functions of aggregates.
 
     Smoothed aggregation (Vaněk, Mandel & Brezina 1996, Computing 56, 179-196) with ω = 4/3 / ρ and ρ
-    the largest absolute row sum of D⁻¹K, an upper bound of its spectral radius. The rows of P sum to one, since K 1 = 0: constants
-    are prolonged exactly.
+    the largest absolute row sum of D⁻¹K, an upper bound of its spectral radius. The rows of P sum to
+    one, since K 1 = 0: constants are prolonged exactly.
 
     Args:
         stiffness: (nodes, nodes) K of the Laplacian without boundary conditions.

@@ -21,6 +21,7 @@ from spon.fem.extension import Extension
 from spon.fem.freeze import freeze_space, nodal_interpolation
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.levels import freeze_levels
+from spon.projection import ZeroMean
 
 __all__ = ["discretise"]
 
@@ -32,6 +33,7 @@ def discretise(
     inputs: Mapping[str, Any] | None = None,
     degree: int | None = None,
     energy: Any = None,
+    zero_mean: ZeroMean | None = None,
 ) -> Discretisation:
     """Assemble Gram matrices, levels, encoders, decoder, lift and cut-off. Collective.
 
@@ -44,13 +46,14 @@ def discretise(
         degree: of the nodal features on the finest level; default: the highest degree of the output
             and its potentials, at least 1.
         energy: UFL bilinear form of an energy norm on `space`, without boundary conditions.
+        zero_mean: of `spon.zero_mean`, where the output is determined up to a constant.
 
     Returns:
         The same arrays on every rank, in canonical order: integers identical, floats up to the
         round-off of parallel assembly.
 
     Raises:
-        SponError: a space on another mesh, a constraint of another size, an element without
+        SponError: a space on another mesh, a constraint or mean of another size, an element without
             canonical order.
     """
     mesh = hierarchy.finest
@@ -59,6 +62,10 @@ def discretise(
     if constraint.Z.shape[0] != output.size:
         raise SponError(
             f"a constraint on {constraint.Z.shape[0]} DoFs; allowed: {output.size}, as {output.name} has"
+        )
+    if zero_mean is not None and len(zero_mean.constant) != output.size:
+        raise SponError(
+            f"a mean of {len(zero_mean.constant)} DoFs; allowed: {output.size}, as {output.name} has"
         )
     encoders = {name: _encoder(mesh, name, value) for name, value in (inputs or {"m": space}).items()}
     order = CanonicalOrder(mesh, space)
@@ -83,12 +90,14 @@ def discretise(
         output.name,
     ]
     description += [f"input {name!r} {encoder.description}" for name, encoder in encoders.items()]
+    if zero_mean is not None:
+        description.append(f"zero mean of {np.count_nonzero(zero_mean.constant)} DoFs")
     meshes = [(m.arrays.points, m.arrays.cells) for m in hierarchy.meshes]
     mark = fingerprint(meshes, "; ".join(description), lifted)
     decoder = sp.csr_array(constraint.from_latent @ nodal_interpolation(mesh, latent, flows, degree))
     decoder.sort_indices()
     lifted = replace(lifted, latent=None)  # its way is in the decoder
-    return Discretisation(levels, spaces, frozen, lifted, decoder, w, corners, there, mark)
+    return Discretisation(levels, spaces, frozen, lifted, decoder, w, corners, there, mark, zero_mean)
 
 
 def _encoder(mesh: Any, name: str, value: Any) -> Encoder:

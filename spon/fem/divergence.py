@@ -92,6 +92,9 @@ def divergence_free(
     else:
         S, gauge = _gauged(inner, facets)
     extra = C.shape[1] - inner.size
+    open_dofs = np.ones(numbering.size)
+    open_dofs[numbering.on_facets(facets)] = 0.0  # u·n = 0 without the round-off of sums that cancel
+    C = sp.csr_array(sp.diags_array(open_dofs) @ C)
     S, gauge = sp.block_diag([S, sp.eye_array(extra)]), sp.block_diag([gauge, sp.csr_array((extra, 0))])
     outer, selection, left_out = [], [], []
     for number, one in enumerate(whole.parts):

@@ -74,7 +74,8 @@ class Dofs(Encoder):
 
     Args:
         mesh: mesh of the space.
-        space: `dolfinx.fem.FunctionSpace`: Lagrange, DG (DG0 for a value per cell), H(div), H(curl), vector, mixed.
+        space: `dolfinx.fem.FunctionSpace`: Lagrange, DG (DG0 for a value per cell), H(div), H(curl),
+            vector or mixed.
 
     Raises:
         SponError: a space on another mesh.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,7 @@ class Extension:
                     continue
                 key = (k, ties.indptr.tobytes(), ties.indices.tobytes())
                 if key not in solved:
-                    solved[key] = self._on_first(lambda k=k, ties=ties: self._torsion(k, ties))
+                    solved[key] = self._on_first(partial(self._torsion, k, ties))
                 w = solved[key]
                 at_nodes = w if k == degree else interpolation(nodes, nodal(self.mesh, k)) @ w
                 out[:, first + component] = at_nodes
@@ -97,12 +98,8 @@ class Extension:
             for component in range(part.block_size):
                 rows = _component(part, component)
                 if shift[rows].any() and self.constraint.fixed[rows].any():
-                    Z, given, k = (
-                        _restricted(self.constraint.Z, rows),
-                        shift[rows],
-                        part.numbering.element.degree,
-                    )
-                    shift[rows] = self._on_first(lambda k=k, Z=Z, given=given: self._lift(k, Z, given))
+                    Z, k = _restricted(self.constraint.Z, rows), part.numbering.element.degree
+                    shift[rows] = self._on_first(partial(self._lift, k, Z, shift[rows]))
         return self.constraint.with_shift(shift)
 
     def _torsion(self, degree: int, ties: sp.csr_array) -> Floats:

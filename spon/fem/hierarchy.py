@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,7 @@ class Hierarchy:
         """
         if not meshes:
             raise SponError("no mesh; allowed: one or more")
-        for fine, coarse in zip(meshes, meshes[1:], strict=False):
+        for fine, coarse in pairwise(meshes):
             if fine.arrays.gdim != coarse.arrays.gdim:
                 raise SponError(
                     f"{fine.arrays.source} is {fine.arrays.gdim}-D, {coarse.arrays.source} "
@@ -84,8 +85,8 @@ class Hierarchy:
                     f"{coarse.arrays.source} ({len(coarse.arrays.points)} nodes) follows "
                     f"{fine.arrays.source} ({len(fine.arrays.points)}); allowed: finest first"
                 )
-        pairs = zip(meshes, meshes[1:], strict=False)
-        return cls(tuple(meshes), tuple(across(fine, coarse, tolerance) for fine, coarse in pairs))
+        transfers = (across(fine, coarse, tolerance) for fine, coarse in pairwise(meshes))
+        return cls(tuple(meshes), tuple(transfers))
 
     @classmethod
     def algebraic(cls, fine: TaggedMesh, levels: int) -> Hierarchy:

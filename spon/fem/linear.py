@@ -7,8 +7,8 @@ from typing import Any
 from dolfinx import fem
 
 from spon.constraint import Constraint
-from spon.fem.canonical import CanonicalOrder
 from spon.fem.assembly import assembled, assembled_vector
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.solver import ConstrainedSolver
 
 __all__ = ["solve"]

@@ -50,7 +50,7 @@ def from_dolfinx(
     kind = mesh.topology.cell_name()
     if kind not in reference.CELL_TYPES:
         raise SponError(f"cells are {kind}; allowed: {', '.join(reference.CELL_TYPES)}")
-    comm, tdim = mesh.comm, mesh.topology.dim
+    comm = mesh.comm
     names = dict(boundaries or {})
     if any(not callable(value) for value in names.values()) and facet_tags is None:
         raise SponError(

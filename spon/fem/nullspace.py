@@ -10,8 +10,8 @@ from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalOrder, point_values
 from spon.fem.assembly import assembled_vector
+from spon.fem.canonical import CanonicalOrder, point_values
 
 __all__ = ["Nullspace", "checked", "span"]
 

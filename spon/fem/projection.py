@@ -10,8 +10,8 @@ import ufl
 
 from spon.constraint import Constraint
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalOrder
 from spon.fem.assembly import assembled, assembled_vector
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.mesh import TaggedMesh
 from spon.fem.transfer import interpolate
 from spon.projection import DivergenceFree, ZeroMean

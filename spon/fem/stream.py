@@ -17,9 +17,7 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def stream_functions(
-    inner: Numbering, walls: Integers, ties: Ties
-) -> tuple[sp.csr_array, sp.csr_array]:
+def stream_functions(inner: Numbering, walls: Integers, ties: Ties) -> tuple[sp.csr_array, sp.csr_array]:
     """Return single-valued ψ: tied on each piece of the walls, one of these or one value zero.
 
     Args:

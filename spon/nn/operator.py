@@ -26,7 +26,8 @@ class OperatorNetwork(nn.Module):
     nodal features. The decoder D maps nodal values y of the latent fields to
     u = u_g + ū + D (s w ⊙ y) with the discretisation's decoder and cut-off w, and the mean ū (of
     u − u_g) and scale s of the training outputs. ū and the range of D are admissible, so u satisfies the
-    constraint whatever the processor returns; D works in float64 to keep it exact.
+    constraint whatever the processor returns; D works in float64 to keep it exact. Where the
+    discretisation asks for zero mean, the mean is subtracted last.
 
     Args:
         discretisation: spaces of inputs and output.
@@ -47,6 +48,8 @@ class OperatorNetwork(nn.Module):
     cutoff: Tensor
     shift: Tensor
     coordinates: Tensor
+    mean_weights: Tensor
+    constant: Tensor
 
     def __init__(
         self, discretisation: Discretisation, processor: nn.Module, transform: str = "identity"
@@ -70,6 +73,10 @@ class OperatorNetwork(nn.Module):
             ("coordinates", centred),
         ):
             self.register_buffer(name, torch.as_tensor(array), persistent=False)
+        mean = discretisation.zero_mean
+        if mean is not None:
+            for name, array in (("mean_weights", mean.weights / mean.volume), ("constant", mean.constant)):
+                self.register_buffer(name, torch.as_tensor(array), persistent=False)
         inputs, latent = len(discretisation.inputs), discretisation.cutoff.shape[1]
         self.register_buffer("input_mean", torch.zeros(inputs, dtype=torch.float64))
         self.register_buffer("input_scale", torch.ones(inputs, dtype=torch.float64))
@@ -137,7 +144,10 @@ class OperatorNetwork(nn.Module):
         nodes, batch, latent = values.shape
         scaled = (self.cutoff * self.output_scale)[:, None, :] * values.double()
         u = self.expand(scaled.transpose(1, 2).reshape(nodes * latent, batch)).T
-        return u + self.output_mean + (self.shift if shift is None else shift)
+        u = u + self.output_mean + (self.shift if shift is None else shift)
+        if self.discretisation.zero_mean is not None:
+            u = u - (u @ self.mean_weights)[:, None] * self.constant
+        return u
 
     def forward(self, inputs: Tensor, shift: Tensor | None = None) -> Tensor:
         """Map inputs to outputs.

@@ -278,7 +278,10 @@ def test_the_curl_reaches_every_periodic_divergence_free_field_once(
     B = _columns(assembled(q * ufl.div(ufl.TrialFunction(space)) * ufl.dx), order)
     constraint = spon.divergence_free(mesh, space, impermeable, periodic=pairs)
     Z = constraint.Z.toarray()
-    assert constraint.latent.selection.shape[0] - flows == mesh.numbering(potential(space.element.basix_element)).size
+    assert (
+        constraint.latent.selection.shape[0] - flows
+        == mesh.numbering(potential(space.element.basix_element)).size
+    )
     tied, slip = spon.periodic(mesh, space, pairs), spon.slip(mesh, space, impermeable)
     both = tied.intersect(slip).Z.toarray()
     kernel = both.shape[1] - np.linalg.matrix_rank(B @ both, tol=1e-10)

@@ -74,8 +74,8 @@ class Multigrid(nn.Module):
         }
         if coefficient and discretisation.input.components != 1:
             raise SponError(
-                f"the first input has {discretisation.input.components} components; allowed as a coefficient: "
-                "1, or coefficient=False"
+                f"the first input has {discretisation.input.components} components; allowed: 1 as a "
+                "coefficient, any number with coefficient=False"
             )
         levels = discretisation.levels
         channels = [widths[min(k, len(widths) - 1)] for k in range(len(levels))]
