@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from spon.errors import SponError
+from spon.sparse import block_inverse
 
 __all__ = ["Constraint"]
 
@@ -29,7 +30,7 @@ class Constraint:
     Args:
         Z: (DoFs, free DoFs); a row without entries is a fixed DoF.
         shift: (DoFs,) u_g, which carries the boundary data.
-        selection: (latent DoFs, free DoFs) S, with orthogonal columns; None: Z itself.
+        selection: (latent DoFs, free DoFs) S, whose columns meet in small groups at most; None: Z itself.
     """
 
     Z: sp.csr_array
@@ -64,9 +65,8 @@ class Constraint:
 
     @cached_property
     def from_latent(self) -> sp.csr_array:
-        """(free DoFs, latent DoFs) S⁺, with S⁺ S = I: drops fixed DoFs and averages tied ones."""
-        length = self.S.multiply(self.S).sum(axis=0)
-        return sp.csr_array(sp.diags_array(1.0 / length) @ self.S.T)
+        """(free DoFs, latent DoFs) S⁺ = (SᵀS)⁻¹Sᵀ: drops fixed DoFs and averages tied ones."""
+        return sp.csr_array(block_inverse(sp.csr_array(self.S.T @ self.S)) @ self.S.T)
 
     @cached_property
     def _solve(self) -> Callable[[Floats], Floats]:
