@@ -170,7 +170,8 @@ class Constraint:
                 fixed = np.flatnonzero(simple.fixed)
                 return one.prescribe(fixed, simple.shift[fixed])
         raise SponError(
-            "cannot combine the constraints: neither only prescribes DoFs; tie all faces in one call"
+            "cannot combine the constraints: neither only prescribes DoFs; allowed: all faces in one call of "
+            "periodic, or the periodic faces of divergence_free in its own call"
         )
 
     @property
