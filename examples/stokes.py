@@ -59,7 +59,7 @@ divergence = np.sqrt(total(ufl.div(u) ** 2 * ufl.dx)) / size
 inflow, outflow = (total(ufl.dot(u, n) * mesh.ds(side)) for side in ("left", "right"))
 leak = np.sqrt(sum(total(ufl.dot(u, n) ** 2 * mesh.ds(name)) for name in (*HOLES, "bottom", "top")))
 
-# the stream function of u: a constant on each hole, which says how much flows below it
+# the stream function of u: a free constant on each hole, which says how much flows below it
 full = spon.divergence_free(mesh, space)
 psi = full.latent.selection @ full.free(order.gather(u.x.array)[None])[0]
 
@@ -78,7 +78,7 @@ if MPI.COMM_WORLD.rank == 0:
     print(f"flux           {-inflow:.6f} in, {outflow:.6f} out, {flux:.6f} by the stream function")
     print(f"flow into wall {leak:.1e}")
     for name, part in below.items():
-        print(f"below {name:9s}{part / flux:.2%} of the flow")
+        print(f"constant on {name:9s}{part:.5f}: {part / flux:.2%} of the flow passes below")
 assert divergence <= 1e-12
 assert leak <= 1e-12
 assert max(abs(flux - 2 / 3), abs(inflow + 2 / 3), abs(outflow - 2 / 3)) <= 1e-10

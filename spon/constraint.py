@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
 from spon.errors import SponError
+from spon.sparse import block_inverse
 
 __all__ = ["Constraint", "Latent"]
 
@@ -24,9 +25,8 @@ class Latent:
 
     Args:
         map: (DoFs, latent DoFs) C: the curl of a potential, the identity for other members.
-        selection: (latent DoFs, free DoFs) S, with orthogonal columns.
-        gauge: (latent DoFs, n) what was left out of S because other latents reach the same u, with
-            columns orthogonal to those of S.
+        selection: (latent DoFs, free DoFs) S, whose columns meet in small groups at most.
+        gauge: (latent DoFs, n) what was left out of S because other latents reach the same u.
         potentials: (member, mean flows): members of the space (0 if it is not mixed) whose latent DoFs
             are those of their potential, followed by this number of mean flows.
     """
@@ -48,7 +48,7 @@ class Constraint:
     Args:
         Z: (DoFs, free DoFs); a row without entries is a fixed DoF.
         shift: (DoFs,) u_g, which carries the boundary data.
-        latent: fields behind u; None: those of u itself, and the columns of Z are orthogonal.
+        latent: fields behind u; None: those of u itself, and the columns of Z meet in small groups at most.
     """
 
     Z: sp.csr_array
@@ -66,7 +66,7 @@ class Constraint:
 
     @cached_property
     def admissible_latents(self) -> sp.csr_array:
-        """(latent DoFs, n) orthogonal columns that span all latents whose image is admissible."""
+        """(latent DoFs, n) columns that span all latents whose image is admissible."""
         if self.latent is None:
             return self.Z
         return sp.csr_array(sp.hstack([self.latent.selection, self.latent.gauge]))
@@ -84,8 +84,7 @@ class Constraint:
         Drops fixed latents, averages tied ones, and applies C. No gauge is needed.
         """
         S = self.admissible_latents
-        length = np.asarray(S.multiply(S).sum(axis=0)).ravel()
-        out = S @ sp.diags_array(1.0 / length) @ S.T
+        out = S @ block_inverse(sp.csr_array(S.T @ S)) @ S.T
         out = sp.csr_array(out if self.latent is None else self.latent.map @ out)
         out.sort_indices()
         return out
@@ -196,7 +195,8 @@ class Constraint:
                 fixed = np.flatnonzero(simple.fixed)
                 return one.prescribe(fixed, simple.shift[fixed])
         raise SponError(
-            "cannot combine the constraints: neither only prescribes DoFs; tie all faces in one call"
+            "cannot combine the constraints: neither only prescribes DoFs; allowed: all faces in one call of "
+            "periodic, or the periodic faces of divergence_free in its own call"
         )
 
     @property

@@ -45,7 +45,7 @@ def test_stokes(tmp_path, launcher):
     assert number["divergence"] <= 1e-12
     assert number["into wall"] <= 1e-12
     assert printed.count("0.666667") == 3  # flux in, out, by the stream function: ∫ 4y(1 − y) = 2/3
-    below = {k: float(v) for k, v in re.findall(r"below (\w+) +([\d.]+)%", printed)}
+    below = {k: float(v) for k, v in re.findall(r"constant on (\w+) .*: ([\d.]+)% ", printed)}
     # what three refinements give
     assert below == pytest.approx({"circle": 58.03, "slot": 12.96, "triangle": 71.76}, abs=0.3)
 

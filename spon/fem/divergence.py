@@ -7,24 +7,19 @@ from typing import Any
 
 import basix
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from spon.constraint import Constraint, Latent
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
+from spon.fem.gauge import mean_potentials, vector_potentials
 from spon.fem.mesh import TaggedMesh
 from spon.fem.numbering import Numbering
 from spon.fem.periodic import tie
-from spon.fem.stream import mean_flows, pieces, stream_functions
-from spon.fem.topology import Topology
+from spon.fem.stream import mean_flows, stream_functions
 from spon.fem.transfer import reference_map
 
-__all__ = ["curl", "divergence_free", "gradient", "potential"]
-
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+__all__ = ["curl", "divergence_free", "potential"]
 
 
 def divergence_free(
@@ -61,16 +56,16 @@ def divergence_free(
         space: `dolfinx.fem.FunctionSpace` RT or BDM, or a mixed one; or a `CanonicalSpace`.
         impermeable: names of boundaries where u·n = 0.
         part: member of a mixed space that is divergence-free; the others stay free.
-        periodic: (boundary, its image), in the plane: all members are tied there, and u may have
-            a mean flow.
+        periodic: (boundary, its image): all members are tied there, and u may have a mean flow.
 
     Returns:
         Z with independent columns. Its latent DoFs are those of the potential (with one for each mean
-        flow behind them, the flux across a line from a point to its image) and of the other members.
+        flow behind them: the flux across a line from a point to its image, in space through the
+        parallelogram of two translations) and of the other members.
 
     Raises:
         SponError: not RT or BDM; an unknown boundary; periodic boundaries that do not match, whose
-            translations depend on each other, or in space.
+            translations depend on each other, or together with impermeable ones in space.
     """
     whole = canonical_space(mesh, space)
     numbering = whole.parts[part].numbering
@@ -79,23 +74,26 @@ def divergence_free(
         mesh.tag(name)
     walls = [mesh.topology.facets(name) for name in impermeable]
     facets = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *walls]))
-    if mesh.arrays.tdim == 3 and len(periodic):
-        raise SponError("periodic divergence-free fields are made in the plane alone; this mesh is in space")
+    if mesh.arrays.tdim == 3 and len(periodic) and len(impermeable):
+        raise SponError(
+            f"{mesh.arrays.source}: periodic divergence-free fields with impermeable boundaries are made in "
+            "the plane alone; allowed in space: one of the two"
+        )
     ties = tie(mesh, periodic)
     C = curl(numbering, inner)
     if mesh.arrays.tdim == 2:
         cells, local = inner.owners()
         points = mesh.geometry.points(cells, inner.element.points[local])
-        flows = sp.csr_array(C @ mean_flows(inner, facets, ties, points))
         S, gauge = stream_functions(inner, facets, ties)
-        C = sp.hstack([C, flows])
+        harmonic = mean_flows(inner, facets, ties, points)
     else:
-        S, gauge = _gauged(inner, facets)
-    extra = C.shape[1] - inner.size
-    open_dofs = np.ones(numbering.size)
-    open_dofs[numbering.on_facets(facets)] = 0.0  # u·n = 0 without the round-off of sums that cancel
-    C = sp.csr_array(sp.diags_array(open_dofs) @ C)
-    S, gauge = sp.block_diag([S, sp.eye_array(extra)]), sp.block_diag([gauge, sp.csr_array((extra, 0))])
+        S, gauge = vector_potentials(inner, facets, ties)
+        harmonic = mean_potentials(mesh, inner, ties)
+    flows = harmonic.shape[1]
+    S, gauge = sp.block_diag([S, sp.eye_array(flows)]), sp.block_diag([gauge, sp.csr_array((flows, 0))])
+    passing = np.ones(numbering.size)
+    passing[numbering.on_facets(facets)] = 0.0  # u·n = 0 without the round-off of sums that cancel
+    C = sp.csr_array(sp.diags_array(passing) @ sp.hstack([C, C @ harmonic]))
     outer, selection, left_out = [], [], []
     for number, one in enumerate(whole.parts):
         rest = ties.map(one.numbering, ties.numbering(one.numbering.element)) if len(periodic) else None
@@ -107,7 +105,7 @@ def divergence_free(
     Z = sp.csr_array(image @ free)
     Z.eliminate_zeros()
     Z.sort_indices()
-    return Constraint(Z, np.zeros(whole.size), Latent(image, free, unneeded, ((part, extra),)))
+    return Constraint(Z, np.zeros(whole.size), Latent(image, free, unneeded, ((part, flows),)))
 
 
 def potential(element: Any) -> Any:
@@ -141,104 +139,3 @@ def curl(target: Numbering, source: Numbering) -> sp.csr_array:
         values = np.stack([d[1, 2] - d[2, 1], d[2, 0] - d[0, 2], d[0, 1] - d[1, 0]])
     flat = values.reshape(-1, values.shape[-1])
     return reference_map(target, source, np.array(element.interpolation_matrix) @ flat)
-
-
-def gradient(target: Numbering, source: Numbering) -> sp.csr_array:
-    """Return the gradient as a map of DoFs: (DoFs of a Nédélec element, DoFs of Lagrange)."""
-    element = target.element
-    values = source.element.tabulate(1, np.array(element.points))[1:, :, :, 0]
-    flat = values.reshape(-1, values.shape[-1])
-    return reference_map(target, source, np.array(element.interpolation_matrix) @ flat)
-
-
-def _gauged(inner: Numbering, facets: Integers) -> tuple[sp.csr_array, sp.csr_array]:
-    """Drop A on the walls, on a tree, and wherever a gradient could be subtracted.
-
-    Returns:
-        S, and what was dropped inside, where A is not prescribed.
-    """
-    topology = inner.topology
-    element = inner.element
-    lagrange = basix.create_element(
-        basix.ElementFamily.P, element.cell_type, element.degree, basix.LagrangeVariant.gll_warped
-    )
-    scalar = Numbering(topology, lagrange)
-    G = gradient(inner, scalar)
-    dropped = np.zeros(inner.size, dtype=bool)
-    walls = inner.on_facets(facets)
-    dropped[walls] = True
-    tree = _tree(topology, facets)
-    dropped[inner.on_entities(1, tree)] = True
-    for dim in (1, 2, 3):
-        potentials = len(scalar.orientation.entity_dofs[dim][0])
-        if potentials == 0:
-            continue
-        count = len(topology.entities(dim)[0])
-        skipped = np.zeros(count, dtype=bool)
-        if dim < 3:
-            skipped[topology.closure(facets, dim)] = True
-        if dim == 1:
-            skipped[tree] = True
-        numbers = np.flatnonzero(~skipped)
-        rows = inner.on_entities(dim, numbers).reshape(len(numbers), -1)
-        columns = scalar.on_entities(dim, numbers).reshape(len(numbers), -1)
-        chosen = _independent_rows(_dense_blocks(G, rows, columns))
-        dropped[np.take_along_axis(rows, chosen, axis=1)] = True
-    kept = np.flatnonzero(~dropped)
-    dropped[walls] = False
-    return _columns(inner.size, kept), _columns(inner.size, np.flatnonzero(dropped))
-
-
-def _columns(size: int, chosen: Integers) -> sp.csr_array:
-    """Return columns of the identity."""
-    entries = (np.ones(len(chosen)), (chosen, np.arange(len(chosen))))
-    return sp.csr_array(entries, shape=(size, len(chosen)))
-
-
-def _tree(topology: Topology, facets: Integers) -> Integers:
-    """Return the edges of a spanning tree, each connected piece of the walls taken as one vertex."""
-    edges, _ = topology.entities(1)
-    walls = topology.entities(2)[0][facets]
-    n = len(topology.vertex_points)
-    node = np.arange(n)
-    if len(walls):
-        piece = pieces(n, np.unique(walls), walls)
-        on = piece >= 0
-        node[on] = n + piece[on]
-    ends = np.sort(node[edges], axis=1)
-    between = np.flatnonzero(ends[:, 0] != ends[:, 1])
-    _, first = np.unique(ends[between] @ [2 * n, 1], return_index=True)
-    chosen = between[first]
-    pairs = ends[chosen].astype(np.int32).T  # scipy's graphs want 32-bit numbers
-    weights = (chosen + 1.0, (pairs[0], pairs[1]))
-    tree = minimum_spanning_tree(sp.csr_array(weights, shape=(2 * n, 2 * n)))
-    return np.sort(np.rint(tree.data).astype(np.int64) - 1)
-
-
-def _dense_blocks(matrix: sp.csr_array, rows: Integers, columns: Integers) -> Floats:
-    """Return the blocks of a sparse matrix on groups of rows and columns, (groups, rows, columns)."""
-    groups, width = columns.shape
-    owner = np.full(matrix.shape[1], -1, dtype=np.int64)
-    owner[columns.ravel()] = np.arange(groups * width)
-    picked = sp.coo_array(matrix[rows.ravel()])
-    position = owner[picked.col]
-    mine = (position >= 0) & (position // width == picked.row // rows.shape[1])
-    out = np.zeros((groups, rows.shape[1], width))
-    local = picked.row[mine] % rows.shape[1], position[mine] % width
-    out[picked.row[mine] // rows.shape[1], local[0], local[1]] = picked.data[mine]
-    return out
-
-
-def _independent_rows(blocks: Floats) -> Integers:
-    """Choose as many independent rows of each block as it has columns, by elimination with pivoting."""
-    work, n = blocks.copy(), blocks.shape[2]
-    groups = np.arange(len(work))
-    chosen = np.empty((len(work), n), dtype=np.int64)
-    for column in range(n):
-        pivot = np.abs(work[:, :, column]).argmax(axis=1)
-        chosen[:, column] = pivot
-        row = work[groups, pivot]
-        factors = work[:, :, column] / row[:, column, None]
-        work -= factors[:, :, None] * row[:, None, :]
-        work[groups, pivot] = 0.0
-    return chosen

@@ -174,7 +174,9 @@ class ConstrainedSolver:
         lost = self.ksp.getType() == "preonly" and left > _SINGULAR * size
         if reason > 0 and np.isfinite(left) and not lost:
             return
-        name = "the matrix is singular" if lost and reason > 0 else _REASONS.get(reason, f"reason {reason}")
+        name = _REASONS.get(reason, "the matrix is singular")
+        if not np.isfinite(size):
+            name = "the right-hand side is not finite"
         failure = _FAILURES.get(self.ksp.getPC().getFailedReason())
         name += f" ({failure})" if failure else ""
         raise SponError(

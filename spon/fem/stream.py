@@ -11,7 +11,7 @@ from spon.errors import SponError
 from spon.fem.numbering import Numbering
 from spon.fem.periodic import Ties
 
-__all__ = ["mean_flows", "pieces", "stream_functions"]
+__all__ = ["check_directions", "mean_flows", "pieces", "stream_functions"]
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -83,15 +83,8 @@ def mean_flows(inner: Numbering, walls: Integers, ties: Ties, points: Floats) ->
     d, topology = len(ties.translations), ties.topology
     if d == 0:
         return sp.csr_array((inner.size, 0))
+    check_directions(ties)
     n = len(topology.vertex_points)
-    source = topology.arrays.source
-    if pieces(n, np.arange(n), topology.cell_vertices).max() > 0:
-        raise SponError(f"{source}: has several pieces; allowed for periodic divergence-free fields: one")
-    if np.linalg.matrix_rank(ties.translations, tol=1e-8 * np.abs(ties.translations).max()) < d:
-        raise SponError(
-            f"{source}: the translations {ties.translations.round(6).tolist()} of the periodic boundaries "
-            "depend on each other; allowed: one boundary, under one name, for each direction"
-        )
     psi = points @ np.linalg.pinv(ties.translations)
     classes = ties.map(inner, ties.numbering(inner.element)).indices
     first = np.unique(classes, return_index=True)[1][classes]
@@ -105,6 +98,24 @@ def mean_flows(inner: Numbering, walls: Integers, ties: Ties, points: Floats) ->
     width = len(inner.orientation.entity_dofs[1][0])
     psi[inner.on_entities(1, closed)] = np.repeat(value[piece[edges[closed, 0]]], width, axis=0)
     return sp.csr_array(psi @ jumps)
+
+
+def check_directions(ties: Ties) -> None:
+    """Check that the mesh is connected and each direction has one pair of boundaries.
+
+    Raises:
+        SponError: pairs with the same translation; a mesh of several pieces.
+    """
+    topology, n = ties.topology, len(ties.labels[0])
+    source = topology.arrays.source
+    if pieces(n, np.arange(n), topology.cell_vertices).max() > 0:
+        raise SponError(f"{source}: has several pieces; allowed for periodic divergence-free fields: one")
+    size = np.abs(ties.translations).max()
+    if np.linalg.matrix_rank(ties.translations, tol=1e-8 * size) < len(ties.translations):
+        raise SponError(
+            f"{source}: the translations {ties.translations.round(6).tolist()} of the periodic boundaries "
+            "depend on each other; allowed: one boundary, under one name, for each direction"
+        )
 
 
 def _along_walls(piece: Integers, on: Integers, ties: Ties) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from test_canonical import curved, shuffled
 
 import spon
 from meshes import box, mapped
-from spon.fem.assembly import assembled
+from spon.fem.assembly import assembled, assembled_vector
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.mesh import TaggedMesh
 
@@ -99,6 +99,27 @@ def test_a_prescribed_flow_is_carried_by_the_shift(rng):
         WORLD.allreduce(fem.assemble_scalar(fem.form(ufl.inner(ufl.grad(u), ufl.grad(u)) * ufl.dx)))
     )
     assert np.sqrt(WORLD.allreduce(fem.assemble_scalar(fem.form(ufl.div(u) ** 2 * ufl.dx)))) <= 1e-11 * size
+
+
+@pytest.mark.mpi
+def test_the_flux_through_a_pipe_is_carried_by_the_shift(rng):
+    mesh, V, Q, _ = pair("tetrahedron", ("RT", 1), ("DG", 0), ())
+    flow = dict.fromkeys(mesh.arrays.facet_names, 0.0)
+    order = CanonicalOrder(mesh, V)
+    ends = {}
+    for name in ("left", "right"):  # the same flux through all facets of an end
+        dofs = order.canonical.boundary_dofs(name).ravel()
+        outward = ufl.dot(ufl.TestFunction(V), ufl.FacetNormal(mesh.dolfinx)) * mesh.ds(name)
+        ends[name] = dofs, np.sign(order.gather_dual(assembled_vector(outward).array_r)[dofs])
+    data = spon.dirichlet(mesh, V, flow)
+    shift = np.zeros(order.size)
+    for sign, (dofs, outward) in zip((-1, 1), ends.values(), strict=True):
+        shift[dofs] = sign * outward / len(dofs)
+    P = spon.divergence_free_projection(mesh, V, Q, data)
+    constraint = spon.divergence_free(mesh, V, list(flow)).with_shift(P.lift(shift))
+    u = constraint.expand(rng.standard_normal((2, constraint.Z.shape[1])))
+    assert P.violation(u).max() <= 1e-12
+    np.testing.assert_allclose(u[:, data.fixed], np.tile(shift[data.fixed], (2, 1)), atol=1e-12)
 
 
 @pytest.mark.mpi

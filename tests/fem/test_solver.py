@@ -163,6 +163,10 @@ def test_failures_are_named():
         message = r"did not converge: DIVERGED_MAX_IT after 2 iterations, residual norm [\d.e+-]+, "
         with pytest.raises(spon.SponError, match=message):
             solver.solve(matrix, rhs)
+        broken = rhs.copy()
+        broken.set(np.nan)
+        with pytest.raises(spon.SponError, match="right-hand side is not finite"):
+            solver.solve(matrix, broken)
         with pytest.raises(spon.SponError, match="shift"):
             solver.solve(matrix, rhs, shift=np.zeros(3))
     with (
