@@ -126,6 +126,17 @@ CONSTRAINED = {
         lambda m, V: spon.divergence_free(m, V, ["left", "right"]),
     ),
     "RT divergence-free hexahedra": ("hexahedron", ("RT", 2), lambda m, V: spon.divergence_free(m, V)),
+    "BDM divergence-free, periodic": (
+        "triangle",
+        ("BDM", 1),
+        lambda m, V: spon.divergence_free(m, V, periodic={"left": "right", "bottom": "top"}),
+    ),
+    "RT divergence-free 3-D, periodic": (
+        "hexahedron",
+        ("RT", 1),
+        lambda m, V: spon.divergence_free(m, V, periodic={"left": "right", "bottom": "top"}),
+    ),
+    "N1curl periodic": ("tetrahedron", ("N1curl", 2), lambda m, V: spon.periodic(m, V, {"left": "right"})),
     "N1curl tangential": ("tetrahedron", ("N1curl", 1), lambda m, V: spon.dirichlet(m, V, {"left": 0.0})),
 }
 
@@ -134,7 +145,7 @@ CONSTRAINED = {
 @pytest.mark.parametrize("name", CONSTRAINED)
 def test_whatever_the_latent_values_the_output_is_admissible(name):
     cell, element, constraint = CONSTRAINED[name]
-    mesh = TaggedMesh(shuffled(box(cell, 4 if cell == "triangle" else 2)), WORLD)
+    mesh = TaggedMesh(shuffled(box(cell, 4 if cell == "triangle" else 3)), WORLD)
     d, space = frozen(mesh, element, constraint)
     rng = np.random.default_rng(3)
     nodes, latent = d.cutoff.shape
@@ -151,6 +162,18 @@ def test_whatever_the_latent_values_the_output_is_admissible(name):
         square = [ufl.div(f) ** 2, ufl.inner(ufl.grad(f), ufl.grad(f)) + ufl.inner(f, f)]
         div, grad = (np.sqrt(WORLD.allreduce(fem.assemble_scalar(fem.form(s * ufl.dx)))) for s in square)
         assert div <= 1e-12 * grad
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vector P2, a component each", "P3 periodic", "RT divergence-free", "BDM divergence-free, periodic"],
+)
+def test_the_decoder_reaches_every_admissible_function(name):
+    cell, element, constraint = CONSTRAINED[name]
+    mesh = TaggedMesh(shuffled(box(cell, 3)), MPI.COMM_SELF)
+    d, _ = frozen(mesh, element, constraint)
+    D = (d.decoder * d.cutoff.ravel()).toarray()
+    assert np.linalg.matrix_rank(D, tol=1e-10) == d.constraint.Z.shape[1]
 
 
 @pytest.mark.mpi
