@@ -37,6 +37,9 @@ def add_parser(verbs: Any) -> None:
     convert = actions.add_parser("convert", help="write a mesh to another format, with its names")
     convert.add_argument("source")
     convert.add_argument("target")
+    convert.add_argument(
+        "--drop-unused", action="store_true", default=None, help="leave out points that belong to no cell"
+    )
     convert.set_defaults(run=_together(_convert))
     refine = actions.add_parser(
         "refine", help="split every cell into four or eight; curved cells stay curved"
@@ -75,7 +78,7 @@ def _info(chosen: argparse.Namespace) -> None:
 def _convert(chosen: argparse.Namespace) -> None:
     from spon.fem.readers import read_arrays
 
-    _write(chosen.target, read_arrays(chosen.source))
+    _write(chosen.target, read_arrays(chosen.source, chosen.drop_unused))
 
 
 def _refine(chosen: argparse.Namespace) -> None:

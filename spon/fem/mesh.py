@@ -136,7 +136,8 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD, group: MPI.Comm
             `MPI.COMM_SELF` every rank gets a whole copy, to work on samples of its own.
 
     Raises:
-        SponError: on all ranks: no such file, unknown format, no physical groups, ….
+        SponError: on all ranks: no such file, unknown format, no physical groups, points that belong to
+            no cell (but in gmsh's files), ….
     """
     arrays = None
     with agree(comm):

@@ -57,12 +57,17 @@ class RawMesh:
     source: str
 
 
-def to_arrays(raw: RawMesh) -> MeshArrays:
-    """Complete serendipity cells, drop points that no cell has, and z where it is constant.
+def to_arrays(raw: RawMesh, drop_unused: bool) -> MeshArrays:
+    """Complete serendipity cells; drop points that no cell has, if that is allowed, and z where it is constant.
+
+    Args:
+        raw: what a file holds.
+        drop_unused: drop points that belong to no cell; else they are refused, since arrays with a
+            value for each point of the file would no longer fit.
 
     Raises:
-        SponError: overlapping groups, a surface in 3-D space, plane points of a body, or what
-            `MeshArrays` refuses.
+        SponError: points that belong to no cell, overlapping groups, a surface in 3-D space, plane
+            points of a body, or what `MeshArrays` refuses.
     """
     source, tdim = raw.source, reference.nodes(raw.cell_type, 1).shape[1]
     n = len(raw.points)
@@ -89,6 +94,11 @@ def to_arrays(raw: RawMesh) -> MeshArrays:
     facets, facet_tags = _distinct(raw.facets[tagged], facet_tags[tagged])
     if not used[facets].all():
         raise SponError(f"{source}: a named boundary has points that no cell has")
+    if not (drop_unused or used.all()):
+        raise SponError(
+            f"{source}: {np.count_nonzero(~used)} points belong to no cell, the first is point "
+            f"{np.argmin(used)}; `spon mesh convert --drop-unused` makes a mesh without them"
+        )
     return MeshArrays(
         points=_coordinates(points[used], tdim, raw),
         cells=number[cells],

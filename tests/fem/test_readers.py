@@ -184,7 +184,7 @@ def test_serendipity_cells_keep_their_geometry(tmp_path, cell_type, suffix, rng)
     kind = {"quadrilateral": "quad8", "hexahedron": "hexahedron20"}[cell_type]
     flat = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
     meshio.write(tmp_path / f"part.{suffix}", meshio.Mesh(flat, [(kind, cells)]))
-    arrays = read_arrays(tmp_path / f"part.{suffix}")
+    arrays = read_arrays(tmp_path / f"part.{suffix}", drop_unused=True)  # the nodes that make a quad9
     assert arrays.degree == 2
     assert len(arrays.points) == len(points)
     assert list(arrays.cell_names) == ["domain"]
@@ -227,13 +227,17 @@ def inp(path, domain="", wall="", inlet="", more=""):
 def test_element_sets_are_groups(tmp_path):
     named = inp(tmp_path / "a.inp", ", ELSET=plate", ", ELSET=wall", ", ELSET=inlet")
     listed = inp(tmp_path / "b.inp", more="*ELSET, ELSET=ALL\n1, 2, 3, 4, 5\n*ELSET, ELSET=inlet\n5,")
-    a, b = read_arrays(named), read_arrays(listed)
+    a, b = (read_arrays(path, drop_unused=True) for path in (named, listed))
     assert by_name(a) == {"wall": {(0, 1), (2, 3)}, "inlet": {(0, 3)}}
     assert list(a.cell_names) == ["plate"]
     assert by_name(b) == {"inlet": {(0, 3)}}
     assert list(b.cell_names) == ["ALL"]
     assert a.points.shape == (4, 2)
-    assert len(read_arrays(inp(tmp_path / "c.inp")).facets) == 0
+    assert len(read_arrays(inp(tmp_path / "c.inp"), drop_unused=True).facets) == 0
+    with pytest.raises(
+        spon.SponError, match="1 points belong to no cell, the first is point 4; .* --drop-unused"
+    ):
+        read_arrays(named)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_element_sets_are_groups(tmp_path):
 )
 def test_abaqus_files_that_mislead_are_refused(tmp_path, arguments, message):
     with pytest.raises(spon.SponError, match=message) as error:
-        read_arrays(inp(tmp_path / "a.inp", **arguments))
+        read_arrays(inp(tmp_path / "a.inp", **arguments), drop_unused=True)
     assert "\n" not in str(error.value)
 
 
@@ -303,6 +307,7 @@ WEDGE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 
         ({"cells": [("quad", [[0, 1, 3, 2]])]}, "1 cells are inverted: they fold over themselves"),
         ({"cells": [("quad", [[0, 1, 2, 9]])]}, "a cell refers to a point that does not exist: 9"),
         ({"cells": [("triangle", [[0, 1, 2], [1, 2, 0]])]}, "1 duplicate cells"),
+        ({"cells": [("triangle", [[0, 1, 2]])]}, "1 points belong to no cell, the first is point 3"),
         ({"cells": [("line", [[0, 1]])]}, "cells are line; allowed: triangle"),
         ({"cells": [("wedge", [range(6)])], "points": WEDGE}, "cells are wedge; allowed: triangle"),
         ({"cells": [("triangle", [[0, 1, 2]]), ("quad", [[0, 1, 2, 3]])]}, "cells are quad, triangle"),
@@ -320,7 +325,7 @@ WEDGE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 
 def test_bad_meshes_are_refused(tmp_path, changes, message):
     meshio.write(tmp_path / "a.vtu", plain(**changes))
     with pytest.raises(spon.SponError, match=message):
-        read_arrays(tmp_path / "a.vtu")
+        read_arrays(tmp_path / "a.vtu", drop_unused="duplicate" in message)
 
 
 def test_plane_points_of_a_body_are_refused(tmp_path):
