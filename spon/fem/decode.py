@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,15 +94,35 @@ def point_values(
     return np.asarray((evaluation(space, where) @ values.T).T).reshape(shape)
 
 
-def predict(model: Any, order: CanonicalOrder, function: Any) -> Any:
-    """Map a DOLFINx function to a DOLFINx function. Collective over its communicator.
+def predict(
+    model: Any,
+    order: CanonicalOrder,
+    inputs: Any,
+    encoders: Mapping[str, Callable[[Any], Floats]] | None = None,
+    shift: Floats | None = None,
+) -> Any:
+    """Map DOLFINx functions to a DOLFINx function. Collective over the communicator of the space.
 
     Args:
         model: `OperatorNetwork`, the same on every rank.
-        order: canonical order of the space of input and output.
-        function: input, a `dolfinx.fem.Function` in that space.
+        order: canonical order of the space of the output.
+        inputs: name → what the encoder of that input takes: a `dolfinx.fem.Function`, a function of
+            points, an expression, numbers. Without encoders one `Function` in the space of the output.
+        encoders: name → encoder of `spon.fem.encoding`, in the order of the inputs of the discretisation.
+        shift: (DoFs,) u_g of this sample; default: that of the discretisation.
 
     Returns:
-        The output in the same space, ghosts up to date.
+        The output in the space of `order`, ghosts up to date.
+
+    Raises:
+        SponError: names that differ, or what an encoder or the model refuses.
     """
-    return decode(order, model.predict(order.gather(function.x.array)[None])[0])
+    if encoders is None:
+        vector = dofs_of(order, inputs)
+    else:
+        if set(inputs) != set(encoders):
+            found, allowed = (", ".join(f"'{name}'" for name in names) for names in (inputs, encoders))
+            raise SponError(f"inputs {found}; allowed: {allowed}")
+        vector = np.concatenate([encode(inputs[name]) for name, encode in encoders.items()])
+    more = {} if shift is None else {"shift": np.asarray(shift)[None]}
+    return decode(order, model.predict(vector[None], **more)[0])

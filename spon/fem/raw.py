@@ -58,7 +58,7 @@ class RawMesh:
 
 
 def to_arrays(raw: RawMesh, drop_unused: bool) -> MeshArrays:
-    """Complete serendipity cells; drop points that no cell has, if that is allowed, and z where it is constant.
+    """Complete serendipity cells, drop z where it is constant, and points that no cell has where allowed.
 
     Args:
         raw: what a file holds.

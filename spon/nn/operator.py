@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -175,19 +176,29 @@ class OperatorNetwork(nn.Module):
         return self.decode(self.processor(self.encode(inputs).to(dtype), coefficient), shift)
 
     @torch.no_grad()
-    def predict(self, inputs: npt.NDArray[np.float64], batch_size: int = 16) -> npt.NDArray[np.float64]:
+    def predict(
+        self,
+        inputs: npt.NDArray[np.float64],
+        batch_size: int = 16,
+        shift: npt.NDArray[np.float64] | None = None,
+    ) -> npt.NDArray[np.float64]:
         """Map numpy arrays in batches, without gradients.
 
         Args:
             inputs: (samples, DoFs of all inputs) in canonical order.
             batch_size: samples at a time.
+            shift: (samples, DoFs) u_g of each sample; default: that of the discretisation.
 
         Returns:
             (samples, DoFs) float64.
         """
         device = self.shift.device
         batches = torch.as_tensor(inputs).split(batch_size)
-        return torch.cat([self(b.to(device)).cpu() for b in batches]).numpy()
+        data: Any = [None] * len(batches)
+        if shift is not None:
+            data = [part.to(device) for part in torch.as_tensor(shift).split(batch_size)]
+        pairs = zip(batches, data, strict=True)
+        return torch.cat([self(b.to(device), g).cpu() for b, g in pairs]).numpy()
 
 
 def _latent_scale(d: Discretisation, deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

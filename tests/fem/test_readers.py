@@ -235,7 +235,7 @@ def test_element_sets_are_groups(tmp_path):
     assert a.points.shape == (4, 2)
     assert len(read_arrays(inp(tmp_path / "c.inp"), drop_unused=True).facets) == 0
     with pytest.raises(
-        spon.SponError, match="1 points belong to no cell, the first is point 4; .* --drop-unused"
+        spon.SponError, match=r"1 points belong to no cell, the first is point 4; .* --drop-unused"
     ):
         read_arrays(named)
 

@@ -174,3 +174,32 @@ def test_a_vector_input_is_no_coefficient():
     data = linear_data(d)
     model = spon.OperatorNetwork(d, spon.Multigrid(d, coefficient=False))
     assert model.predict(data.inputs).shape == data.outputs.shape
+
+
+@pytest.mark.mpi
+def test_live_functions_in_and_out_with_encoders():
+    """Several inputs of several kinds, and boundary data of the sample, on a distributed mesh."""
+    mesh = TaggedMesh(box("triangle", 4), MPI.COMM_WORLD)
+    V, cells = spon.lagrange(mesh, 2), fem.functionspace(mesh.dolfinx, ("DG", 0))
+    encoders = {
+        "k": spon.Dofs(mesh, cells),
+        "g": spon.Trace(mesh, V, "left"),
+        "q": spon.Parameters(mesh, ["q"]),
+    }
+    d = spon.discretise(
+        spon.Hierarchy.uniform(mesh, 0), V, spon.dirichlet(mesh, V, {"left": 0.0, "top": 0.0}), encoders
+    )
+    model = randomise(build(d))
+    k, g = fem.Function(cells), fem.Function(V)
+    k.interpolate(lambda x: 1 + x[0])
+    g.interpolate(lambda x: x[1] - x[1] ** 2)
+    shift = d.with_boundary_data(encoders["g"](g)[None], "left")[0]
+    u = spon.predict(model, CanonicalOrder(mesh, V), {"q": [2.0], "g": g, "k": k}, encoders, shift)
+    values = spon.Dofs(mesh, V)(u)
+    np.testing.assert_array_equal(values[d.boundary_dofs["left"]], encoders["g"](g))
+    np.testing.assert_array_equal(values[d.boundary_dofs["top"]], shift[d.boundary_dofs["top"]])
+    vector = np.concatenate([encoders["k"](k), encoders["g"](g), [2.0]])
+    np.testing.assert_array_equal(values, model.predict(vector[None], shift=shift[None])[0])
+    assert np.ptp(values) > 1e-3
+    with pytest.raises(spon.SponError, match="inputs 'k'; allowed: 'k', 'g', 'q'"):
+        spon.predict(model, CanonicalOrder(mesh, V), {"k": k}, encoders)
