@@ -71,34 +71,34 @@ def check_scalar(scalar: type) -> None:
         )
 
 
-def create_mesh(comm: Any, cells: Any, points: Any, element: Any) -> Any:
-    """Create a DOLFINx mesh whose ranks share the cells at facets between them.
-
-    These cells are needed for integrals over interior facets (interior penalty). 0.10 swapped the
-    order of points and element.
+def create_mesh(comm: Any, cells: Any, points: Any, element: Any, shared: bool = True) -> Any:
+    """Create a DOLFINx mesh; 0.10 swapped the order of points and element.
 
     Args:
         comm: communicator.
         cells: (cells, nodes) int64, on this rank.
         points: (points, gdim) float64, on this rank.
         element: coordinate element.
+        shared: whether ranks share the cells at facets between them, as integrals over interior facets
+            (interior penalty) need it.
     """
     from dolfinx import mesh
 
-    partitioner = None if comm.size == 1 else _sharing_partitioner()
+    partitioner = None if comm.size == 1 else _partitioner(shared)
     if _version() < (0, 10):
         return mesh.create_mesh(comm, cells, points, element, partitioner)
     return mesh.create_mesh(comm, cells, element, points, partitioner)
 
 
-def _sharing_partitioner() -> Any:
-    """Return the partitioner with cells shared at facets; newer releases ask for cells per facet."""
+def _partitioner(shared: bool) -> Any:
+    """Return a partitioner with or without cells shared at facets; newer releases ask for cells per facet."""
     from dolfinx.mesh import GhostMode, create_cell_partitioner
 
+    mode = GhostMode.shared_facet if shared else GhostMode.none
     try:
-        return create_cell_partitioner(GhostMode.shared_facet)
+        return create_cell_partitioner(mode)
     except TypeError:
-        return create_cell_partitioner(GhostMode.shared_facet, 2)
+        return create_cell_partitioner(mode, 2)
 
 
 def gmsh_cell_permutation(cell_type: Any, nodes: int) -> Any:

@@ -30,19 +30,21 @@ class TaggedMesh:
     Args:
         arrays: the whole mesh, the same on every rank.
         comm: communicator that the mesh is distributed over.
+        shared: whether ranks share the cells at facets between them, as integrals over interior facets
+            need it.
 
     Attributes:
         arrays: the input, which defines the canonical numbering.
         dolfinx: the `dolfinx.mesh.Mesh`.
     """
 
-    def __init__(self, arrays: MeshArrays, comm: MPI.Comm = MPI.COMM_WORLD) -> None:
+    def __init__(self, arrays: MeshArrays, comm: MPI.Comm = MPI.COMM_WORLD, shared: bool = True) -> None:
         self.arrays = arrays
         element = basix.ufl.element("Lagrange", arrays.cell_type, arrays.degree, shape=(arrays.gdim,))
         first = comm.rank == 0
         cells = arrays.cells if first else arrays.cells[:0]
         points = arrays.points if first else arrays.points[:0]
-        self.dolfinx = _compat.create_mesh(comm, cells, points, element)
+        self.dolfinx = _compat.create_mesh(comm, cells, points, element, shared)
         self._numberings: list[tuple[Any, Numbering]] = []
 
     @classmethod
@@ -55,6 +57,17 @@ class TaggedMesh:
         """
         out = object.__new__(cls)
         out.arrays, out.dolfinx, out._numberings = arrays, live, []
+        return out
+
+    @cached_property
+    def unshared(self) -> TaggedMesh:
+        """The mesh with each cell on one rank alone, as files want it. Collective at the first access."""
+        cells = self.dolfinx.topology.index_map(self.arrays.tdim)
+        if self.comm.allreduce(cells.num_ghosts) == 0:
+            return self
+        out = TaggedMesh(self.arrays, self.comm, shared=False)
+        out.__dict__ |= {"topology": self.topology, "geometry": self.geometry}
+        out._numberings = self._numberings
         return out
 
     @cached_property

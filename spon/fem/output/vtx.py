@@ -33,6 +33,7 @@ def write_vtx(path: Path, fields: list[Field], times: Floats | None) -> None:
         if not dolfinx.has_adios2:
             raise MissingDependencyError(".bp needs a DOLFINx that was built with ADIOS2; allowed here: .vtu")
         columns = _columns(fields)
+    mesh = mesh.unshared  # else a cell that two ranks know would be in the file twice
     functions, orders = [], []
     for name, degree, continuous, values in columns:
         shape = _SHAPES[values.shape[-1]]
