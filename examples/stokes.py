@@ -83,6 +83,7 @@ assert divergence <= 1e-12
 assert leak <= 1e-12
 assert max(abs(flux - 2 / 3), abs(inflow + 2 / 3), abs(outflow - 2 / 3)) <= 1e-10
 
-# the values of a Lagrange space at the vertices come first
-vertices = spon.CanonicalOrder(mesh, spon.lagrange(mesh))
-spon.write("stokes.xdmf", vertices, {"psi": psi[: vertices.size]})
+stream = spon.CanonicalOrder(mesh, spon.lagrange(mesh, 3))
+fields = {"u": (order, order.gather(u.x.array)), "psi": (stream, psi)}
+spon.write("stokes.bp", fields)
+spon.write("stokes.png", fields)

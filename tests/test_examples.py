@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import spon
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,18 +31,18 @@ def test_plate(tmp_path, launcher):
     assert (tmp_path / "plate.xdmf").is_file()
 
 
-def run(folder, launcher, name):
+def run(folder, launcher, name, *written):
     assert launcher == [] or shutil.which("mpirun")
     command = [*launcher, sys.executable, str(ROOT / "examples" / f"{name}.py")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
-    assert (folder / f"{name}.xdmf").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(written)
     return done.stdout
 
 
 @LAUNCHERS
 def test_stokes(tmp_path, launcher):
-    printed = run(tmp_path, launcher, "stokes")
+    printed = run(tmp_path, launcher, "stokes", "stokes.bp", "stokes.png")
     number = {k: float(v) for k, v in re.findall(r"(divergence|into wall) +([\d.e+-]+)", printed)}
     assert number["divergence"] <= 1e-12
     assert number["into wall"] <= 1e-12
@@ -52,12 +54,26 @@ def test_stokes(tmp_path, launcher):
 
 @LAUNCHERS
 def test_periodic(tmp_path, launcher):
-    printed = run(tmp_path, launcher, "periodic")
+    printed = run(tmp_path, launcher, "periodic", "periodic.vtu")
     effective, lower = (float(re.search(rf"{k} +([\d.]+)", printed)[1]) for k in ("conductivity", "bound"))
     assert lower < 10**0.5 < effective < 1.01 * 10**0.5
     mean, jump = (float(re.search(rf"{k} +([\d.e+-]+)", printed)[1]) for k in ("mean of w", "jump"))
     assert abs(mean) <= 1e-14
     assert jump <= 1e-15
+
+
+@LAUNCHERS
+def test_own_script(tmp_path, launcher):
+    printed = run(tmp_path, launcher, "own_script", "own_script.h5", "own_script.vtu")
+    assert "2145 > 561 > 66 > 9 nodes" in printed
+    number = {k: float(v) for k, v in re.findall(r"^(energy|boundary) .* by ([\d.e+-]+)$", printed, re.M)}
+    assert number["energy"] <= 1e-12
+    assert number["boundary"] == 0.0
+    source = (ROOT / "examples" / "own_script.py").read_text()
+    lines = source.split("ten lines\n")[1].split("# -----")[0].strip().splitlines()
+    assert len([line for line in lines if line]) <= 10
+    loaded = spon.Discretisation.load(tmp_path / "own_script.h5")
+    assert loaded.output.element == "P2 triangle"
 
 
 def test_readme_shows_the_example():
