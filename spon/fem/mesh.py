@@ -85,6 +85,16 @@ class TaggedMesh:
         )
 
     @cached_property
+    def cell_tags(self) -> Any:
+        """`dolfinx.mesh.MeshTags` of the cells in named groups."""
+        topology = self.dolfinx.topology
+        index_map = topology.index_map(topology.dim)
+        count = index_map.size_local + index_map.num_ghosts
+        values = self.arrays.cell_tags[topology.original_cell_index[:count]]
+        tagged = np.flatnonzero(values >= 0).astype(np.int32)
+        return mesh.meshtags(self.dolfinx, topology.dim, tagged, values[tagged])
+
+    @cached_property
     def topology(self) -> Topology:
         """Edges and faces of the input mesh."""
         return Topology(self.arrays)
@@ -129,6 +139,19 @@ class TaggedMesh:
         """Return this rank's facets of a named boundary, local numbers."""
         found: npt.NDArray[np.int32] = self.facet_tags.find(self.tag(boundary))
         return found
+
+    @cached_property
+    def _interior(self) -> Any:
+        return ufl.Measure("dx", domain=self.dolfinx, subdomain_data=self.cell_tags)
+
+    def dx(self, group: str) -> Any:
+        """Return the UFL measure of a named group of cells.
+
+        Raises:
+            SponError: there is no such group, or no cell is in it.
+        """
+        self.arrays.cells_named(group)
+        return self._interior(self.arrays.cell_names[group])
 
     @cached_property
     def _exterior(self) -> Any:

@@ -59,6 +59,21 @@ def test_boundaries_have_their_lengths_on_any_number_of_ranks():
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+def test_groups_of_cells_are_integrated_over_by_name(cell_type):
+    arrays = box(cell_type, 4)
+    left = arrays.centroids[:, 0] < 0.25
+    tags = np.where(left, 3, np.where(arrays.centroids[:, 0] < 0.75, 5, -1)).astype(np.int32)
+    mesh = TaggedMesh(replace(arrays, cell_tags=tags, cell_names={"soft": 3, "hard": 5, "none": 9}), WORLD)
+    assert total(1 * mesh.dx("soft"), WORLD) == pytest.approx(0.25, abs=1e-13)
+    assert total(ufl.SpatialCoordinate(mesh.dolfinx)[0] * mesh.dx("hard"), WORLD) == pytest.approx(0.25)
+    with pytest.raises(spon.SponError, match="cell group 'rigid' not found in box; it has: 'soft', 'hard'"):
+        mesh.dx("rigid")
+    with pytest.raises(spon.SponError, match="cell group 'none' of box has no cells"):
+        mesh.dx("none")
+
+
+@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
