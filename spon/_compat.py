@@ -71,7 +71,7 @@ def check_scalar(scalar: type) -> None:
         )
 
 
-def create_mesh(comm: Any, cells: Any, points: Any, element: Any, shared: bool = True) -> Any:
+def create_mesh(comm: Any, cells: Any, points: Any, element: Any, destinations: Any) -> Any:
     """Create a DOLFINx mesh; 0.10 swapped the order of points and element.
 
     Args:
@@ -79,26 +79,18 @@ def create_mesh(comm: Any, cells: Any, points: Any, element: Any, shared: bool =
         cells: (cells, nodes) int64, on this rank.
         points: (points, gdim) float64, on this rank.
         element: coordinate element.
-        shared: whether ranks share the cells at facets between them, as integrals over interior facets
-            (interior penalty) need it.
+        destinations: the ranks that each of these cells goes to, and (cells + 1,) offsets, int32.
     """
-    from dolfinx import mesh
+    from dolfinx import graph, mesh
 
-    partitioner = None if comm.size == 1 else _partitioner(shared)
+    def partitioner(*_: Any) -> Any:
+        ranks = graph.adjacencylist(*destinations)
+        return ranks if _version() < (0, 10) else ranks._cpp_object
+
+    chosen = None if comm.size == 1 else partitioner
     if _version() < (0, 10):
-        return mesh.create_mesh(comm, cells, points, element, partitioner)
-    return mesh.create_mesh(comm, cells, element, points, partitioner)
-
-
-def _partitioner(shared: bool) -> Any:
-    """Return a partitioner with or without cells shared at facets; newer releases ask for cells per facet."""
-    from dolfinx.mesh import GhostMode, create_cell_partitioner
-
-    mode = GhostMode.shared_facet if shared else GhostMode.none
-    try:
-        return create_cell_partitioner(mode)
-    except TypeError:
-        return create_cell_partitioner(mode, 2)
+        return mesh.create_mesh(comm, cells, points, element, chosen)
+    return mesh.create_mesh(comm, cells, element, points, chosen)
 
 
 def gmsh_cell_permutation(cell_type: Any, nodes: int) -> Any:

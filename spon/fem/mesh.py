@@ -18,6 +18,7 @@ from spon.errors import SponError, agree
 from spon.fem.arrays import MeshArrays
 from spon.fem.geometry import Geometry
 from spon.fem.numbering import Numbering
+from spon.fem.partition import destinations
 from spon.fem.readers import read_arrays
 from spon.fem.topology import Topology
 
@@ -44,7 +45,11 @@ class TaggedMesh:
         first = comm.rank == 0
         cells = arrays.cells if first else arrays.cells[:0]
         points = arrays.points if first else arrays.points[:0]
-        self.dolfinx = _compat.create_mesh(comm, cells, points, element, shared)
+        ranks, offsets = np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        if first and comm.size > 1:
+            ranks, offsets = destinations(arrays, comm.size, shared)
+        places = ranks.astype(np.int32), offsets.astype(np.int32)
+        self.dolfinx = _compat.create_mesh(comm, cells, points, element, places)
         self._numberings: list[tuple[Any, Numbering]] = []
 
     @classmethod
