@@ -4,7 +4,7 @@ Run with `./dev run python3 benchmarks/fem_layer.py`; writes results/fem_layer.j
 Build: a structured mesh refined up to the size (2-D: three times, 3-D: once), spaces, constraint, all
 matrices, cut-off and lift. Each row is a process (or two ranks) of its own, one thread each, after a small
 build that compiles the forms; peak memory is that of the largest process, Python and libraries included
-(0.2 GiB before the build). Growth: microseconds per DoF over their mean in the three 2-D rows of as many ranks.
+(0.2 GiB before the build). Growth: microseconds per DoF over their mean in all 2-D rows of as many ranks.
 """
 
 import argparse

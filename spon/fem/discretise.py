@@ -70,7 +70,8 @@ def discretise(
     encoders = {name: _encoder(mesh, name, value) for name, value in (inputs or {"m": space}).items()}
     order = CanonicalOrder(mesh, space)
     latent, flows = _latent_parts(output, constraint)
-    degree = degree or max(1, *(part.numbering.element.embedded_superdegree for part in latent))
+    if degree is None:
+        degree = max(1, *(part.numbering.element.embedded_superdegree for part in latent))
     if degree < 1:
         raise SponError(f"degree = {degree}; allowed: 1, 2, 3, …")
     extension = Extension(mesh, constraint)

@@ -16,8 +16,8 @@ Integers = npt.NDArray[np.int64]
 def bisected(points: npt.NDArray[np.float64], parts: int) -> Integers:
     """Return the part of each point: cut across the longest side, again and again.
 
-    Recursive coordinate bisection (Berger & Bokhari 1987, IEEE Trans. Comput. C-36): parts of equal size, the same
-    for the same points, in a fraction of the time of a graph partitioner.
+    Recursive coordinate bisection (Berger & Bokhari 1987, IEEE Trans. Comput. C-36): parts of equal size,
+    the same for the same points, in a fraction of the time of a graph partitioner.
 
     Args:
         points: (n, gdim).
