@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -133,6 +135,33 @@ def test_fingerprint_tells_boundary_data_meshes_and_levels_apart():
     other = Diffusion(hierarchy)
     other.boundary_values["left"] = 0.5
     assert other.discretisation.fingerprint not in marks
+
+
+def test_fingerprint_tells_connectivity_elements_and_inputs_apart():
+    arrays = square(2)
+    flipped = arrays.cells.copy()
+    flipped[0], flipped[4] = [0, 1, 3], [1, 4, 3]  # the other diagonal of the first box
+    marks = set()
+    for mesh in (TaggedMesh(arrays), TaggedMesh(replace(arrays, cells=flipped))):
+        V, W = spon.lagrange(mesh), spon.lagrange(mesh, 2)
+        single = spon.Hierarchy.uniform(mesh, 0)
+        made = [
+            spon.discretise(single, V),
+            spon.discretise(single, V, degree=2),
+            spon.discretise(single, W),
+            spon.discretise(single, V, inputs={"m": W}),
+            spon.discretise(single, V, inputs={"k": V}),
+            spon.discretise(single, V, inputs={"m": spon.Moments(mesh, V)}),
+            spon.discretise(single, V, inputs={"m": spon.Trace(mesh, V, "left")}),
+            spon.discretise(single, V, inputs={"m": spon.Trace(mesh, V, "top")}),
+            spon.discretise(single, V, inputs={"m": spon.Sensors(mesh, [[0.1, 0.2]])}),
+            spon.discretise(single, V, inputs={"m": spon.Sensors(mesh, [[0.1, 0.3]])}),
+            spon.discretise(single.coarsened(1), V),
+            spon.discretise(single, V, spon.dirichlet(mesh, V, {"left": 0.0})),
+            spon.discretise(single, V, zero_mean=spon.zero_mean(CanonicalOrder(mesh, V))),
+        ]
+        marks |= {d.fingerprint for d in made}
+    assert len(marks) == 2 * len(made)
 
 
 @pytest.mark.mpi

@@ -95,6 +95,17 @@ def test_tables_of_a_level_differentiate_and_integrate(kind):
         np.testing.assert_allclose(recovered @ p(level.points.T)[0], (up - down) / (2 * step), atol=1e-8)
 
 
+@pytest.mark.parametrize("cell", ["triangle", "tetrahedron"])
+def test_recovered_gradients_are_means_weighted_with_the_mass(cell, rng):
+    """So that the mean of the gradient over the domain is kept, on cells of any size."""
+    uneven = mapped(shuffled(box(cell, 3)), lambda x: [x[0] ** 2, *x[1:]])
+    level = levels_of(spon.Hierarchy.uniform(TaggedMesh(uneven, MPI.COMM_SELF), 0), 1)[0]
+    u = rng.standard_normal(len(level.points))
+    slopes = (level.gradient @ u).reshape(level.gdim, -1)
+    found = [level.lumped_mass @ (recovered @ u) for recovered in level.recovered_gradient]
+    np.testing.assert_allclose(found, slopes @ level.weights, atol=1e-12)
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("cell", ["triangle", "quadrilateral", "tetrahedron"])
 def test_independent_meshes_prolong_linear_functions(cell):
@@ -107,6 +118,7 @@ def test_independent_meshes_prolong_linear_functions(cell):
         np.testing.assert_allclose(
             fine.prolongation @ (low.points @ slope + 1), fine.points @ slope + 1, atol=1e-12
         )
+        np.testing.assert_array_equal(low.fixed, low.points[:, 0] == 0.0)
 
 
 def test_independent_meshes_of_a_curved_geometry():

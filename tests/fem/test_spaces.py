@@ -67,6 +67,36 @@ def test_features_do_not_see_the_orientation(case):
         np.testing.assert_allclose(one, other, atol=1e-11)
 
 
+@pytest.mark.parametrize("cell", ["triangle", "tetrahedron"])
+def test_values_of_cells_become_means_weighted_with_the_mass(cell, rng):
+    """So that the integral of a material property is kept, on cells of any size."""
+    uneven = mapped(shuffled(box(cell, 3)), lambda x: [x[0] ** 2, *x[1:]])
+    mesh = TaggedMesh(uneven, MPI.COMM_SELF)
+    d, _ = frozen(mesh, ("DG", 0, (2,)))
+    values = rng.standard_normal(d.dofs)
+    at_nodes = (d.output.features @ values).reshape(-1, 2)
+    exact = (d.output.mass @ values).reshape(-1, 2).sum(axis=0)
+    np.testing.assert_allclose(d.levels[0].lumped_mass @ at_nodes, exact, atol=1e-12)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("cell", "family", "degree"),
+    [("triangle", "RT", 2), ("triangle", "BDM", 1), ("quadrilateral", "RT", 2), ("tetrahedron", "RT", 2)],
+)
+def test_the_decoder_takes_the_curl_of_nodal_potentials(cell, family, degree):
+    """Constants and gradients, which a gauge leaves out, do no harm."""
+    mesh = TaggedMesh(shuffled(box(cell, 2)), WORLD)
+    d, space = frozen(mesh, (family, degree), lambda m, V: spon.divergence_free(m, V))
+    x = d.levels[0].points.T
+    if len(x) == 2:
+        nodal, exact = 5 + x[0] * x[1] - x[0], lambda x: np.stack([x[0], 1 - x[1]])
+    else:
+        nodal = np.stack([5 + x[1] * x[2], x[0] * x[2] - x[2], x[0] * x[1]], axis=1).ravel()
+        exact = lambda x: np.stack([1 + 0 * x[0], 0 * x[0], 0 * x[0]])  # noqa: E731
+    np.testing.assert_allclose(d.decoder @ nodal, spon.Dofs(mesh, space)(exact), atol=1e-12)
+
+
 @pytest.mark.mpi
 def test_gram_matrices_are_those_of_the_element(case):
     cell, family, degree = case
