@@ -41,7 +41,8 @@ def dirichlet(mesh: TaggedMesh, space: Any, values: Mapping[str, BoundaryValue],
 
     Raises:
         SponError: an unknown or empty boundary; two boundaries that prescribe different values at
-            a common point; a value that is not finite or of the wrong length.
+            a common point; a value that is not finite or of the wrong length; an element without DoFs
+            on boundaries.
     """
     whole = canonical_space(mesh, space)
     chosen = whole.part(part) if len(whole.parts) > 1 else whole
@@ -49,7 +50,7 @@ def dirichlet(mesh: TaggedMesh, space: Any, values: Mapping[str, BoundaryValue],
     shift, owner = np.zeros(n), np.full(n, -1)
     names = list(values)
     for number, (name, value) in enumerate(values.items()):
-        dofs = chosen.boundary_dofs(name)
+        dofs = carried(chosen, name)
         data, components = _data(chosen, name, value)
         there = dofs[:, components].ravel()
         if not np.isfinite(data[there]).all():
@@ -86,6 +87,21 @@ def slip(mesh: TaggedMesh, space: Any, boundaries: Sequence[str], part: int = 0)
     if element.map_type != basix.MapType.contravariantPiola:
         raise SponError(f"slip needs an H(div) element (RT, BDM), not {whole.parts[part].name}")
     return dirichlet(mesh, whole, dict.fromkeys(boundaries, 0.0), part)
+
+
+def carried(space: CanonicalSpace, boundary: str) -> npt.NDArray[np.int64]:
+    """Return the DoFs of an element on a boundary, (nodes, block size).
+
+    Raises:
+        SponError: an unknown boundary, or an element that has no DoFs on boundaries, such as DG.
+    """
+    dofs = space.boundary_dofs(boundary)
+    if dofs.size == 0:
+        raise SponError(
+            f"{space.name} has no DoFs on boundary '{boundary}'; allowed: continuous, H(div) or H(curl) "
+            "elements, or a weak form (Nitsche)"
+        )
+    return dofs
 
 
 def canonical_space(mesh: TaggedMesh, space: Any) -> CanonicalSpace:

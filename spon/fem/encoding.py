@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from spon.errors import SponError
 from spon.fem.assembly import assembled, assembled_vector
-from spon.fem.boundary import canonical_space
+from spon.fem.boundary import canonical_space, carried
 from spon.fem.canonical import CanonicalOrder, CanonicalSpace
 from spon.fem.freeze import freeze_space
 from spon.fem.levels import nodal
@@ -210,7 +210,7 @@ class Trace(Dofs):
         boundary: name.
 
     Raises:
-        SponError: an unknown boundary, or a mixed space.
+        SponError: an unknown boundary, a mixed space, or an element without DoFs on boundaries.
     """
 
     def __init__(self, mesh: TaggedMesh, space: Any, boundary: str) -> None:
@@ -218,7 +218,7 @@ class Trace(Dofs):
         if len(self.canonical.parts) > 1:
             raise SponError(f"a trace of the mixed space {self.canonical.name}; allowed: one of its members")
         self.boundary = boundary
-        self.dofs = self.canonical.boundary_dofs(boundary).ravel()
+        self.dofs = carried(self.canonical, boundary).ravel()
 
     @property
     def description(self) -> str:

@@ -49,7 +49,7 @@ def periodic(
 
     Raises:
         SponError: unknown boundaries; faces that do not match (where, by how much); one cell between
-            the two faces.
+            the two faces; a discontinuous space, which has nothing to tie.
     """
     whole = canonical_space(mesh, space)
     ties = tie(mesh, pairs)
@@ -60,7 +60,10 @@ def periodic(
             continue
         Z = ties.map(part.numbering, ties.numbering(part.numbering.element))
         blocks.append(sp.kron(Z, sp.eye_array(part.block_size)))
-    return Constraint(sp.csr_array(sp.block_diag(blocks)), np.zeros(whole.size))
+    Z = sp.csr_array(sp.block_diag(blocks))
+    if len(pairs) and Z.shape[0] == Z.shape[1]:
+        raise SponError(f"{whole.name} has no DoFs on the periodic boundaries; allowed: elements that have")
+    return Constraint(Z, np.zeros(whole.size))
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,13 @@ def test_faces_that_do_not_match_are_refused_with_place_and_distance():
 
 def test_unsuitable_spaces_are_refused():
     mesh = TaggedMesh(box("triangle", 2), MPI.COMM_SELF)
+    broken = fem.functionspace(mesh.dolfinx, ("DG", 1))
+    with pytest.raises(spon.SponError, match="DP1 triangle has no DoFs on boundary 'left'"):
+        spon.dirichlet(mesh, broken, {"left": 0.0})
+    with pytest.raises(spon.SponError, match="DP1 triangle has no DoFs on boundary 'left'"):
+        spon.Trace(mesh, broken, "left")
+    with pytest.raises(spon.SponError, match="DP1 triangle has no DoFs on the periodic boundaries"):
+        spon.periodic(mesh, broken, {"left": "right"})
     with pytest.raises(spon.SponError, match="slip needs an H"):
         spon.slip(mesh, spon.lagrange(mesh), ["left"])
     with pytest.raises(spon.SponError, match="need RT, or BDM on simplices; found P1 triangle"):
