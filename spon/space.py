@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from spon.errors import SponError
 from spon.storage import MatrixReader, write_csr
 
 __all__ = ["Space"]
@@ -66,11 +67,16 @@ class Space:
             norm: "l2", "h1" (mass + stiffness, the graph norm of the element) or "energy".
 
         Raises:
-            KeyError: another norm, or no energy was given.
+            SponError: another norm, or "energy" where none was given.
         """
         if norm == "energy" and self.energy is not None:
             return self.energy
-        return {"l2": lambda: self.mass, "h1": lambda: self.mass + self.stiffness}[norm]()
+        if norm == "h1":
+            return self.mass + self.stiffness
+        if norm == "l2":
+            return self.mass
+        allowed = "l2, h1" if self.energy is None else "l2, h1, energy"
+        raise SponError(f"norm '{norm}'; allowed: {allowed}")
 
     def write(self, group: h5py.Group, known: dict[int, h5py.Group]) -> None:
         """Write into an HDF5 group.

@@ -45,10 +45,9 @@ class TaggedMesh:
         first = comm.rank == 0
         cells = arrays.cells if first else arrays.cells[:0]
         points = arrays.points if first else arrays.points[:0]
-        ranks, offsets = np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        places: Any = (np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int32))
         if first and comm.size > 1:
-            ranks, offsets = destinations(arrays, comm.size, shared)
-        places = ranks.astype(np.int32), offsets.astype(np.int32)
+            places = destinations(arrays, comm.size, shared)
         self.dolfinx = _compat.create_mesh(comm, cells, points, element, places)
         self._numberings: list[tuple[Any, Numbering]] = []
 

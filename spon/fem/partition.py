@@ -38,7 +38,9 @@ def bisected(points: npt.NDArray[np.float64], parts: int) -> Integers:
     return out
 
 
-def destinations(arrays: MeshArrays, parts: int, shared: bool) -> tuple[Integers, Integers]:
+def destinations(
+    arrays: MeshArrays, parts: int, shared: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return the ranks that each cell goes to, its owner first.
 
     Args:
@@ -51,12 +53,13 @@ def destinations(arrays: MeshArrays, parts: int, shared: bool) -> tuple[Integers
     """
     owner = bisected(arrays.centroids, parts)
     if not shared:
-        return owner, np.arange(len(owner) + 1)
+        return owner.astype(np.int32), np.arange(len(owner) + 1, dtype=np.int32)
     cell, rank = _touching(arrays, owner)
     cells = np.concatenate([np.arange(len(owner)), cell])
     ranks = np.concatenate([owner, rank])
     order = np.argsort(cells, kind="stable")  # owners come first
-    return ranks[order], np.concatenate([[0], np.cumsum(np.bincount(cells))])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(cells))])
+    return ranks[order].astype(np.int32), offsets.astype(np.int32)
 
 
 def _touching(arrays: MeshArrays, owner: Integers) -> tuple[Integers, Integers]:
