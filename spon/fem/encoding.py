@@ -94,7 +94,7 @@ class Dofs(Encoder):
     @property
     def description(self) -> str:
         """What tells encoders on one mesh apart."""
-        return f"{type(self).__name__} {self.canonical.name}"
+        return f"DoFs of {self.canonical.name}"
 
     def is_space(self, space: Any) -> bool:
         """Whether the vectors are the DoFs of this live space."""
@@ -173,6 +173,11 @@ class Moments(Dofs):
         space: of the basis functions.
     """
 
+    @property
+    def description(self) -> str:
+        """What tells encoders on one mesh apart."""
+        return f"moments with {self.canonical.name}"
+
     def __call__(self, function: Any) -> Floats:
         """Encode a function. Collective.
 
@@ -187,7 +192,7 @@ class Moments(Dofs):
         scale = sp.diags_array(1.0 / primal.lumped_mass)
         none = sp.csr_array(primal.mass.shape)
         return Space(
-            f"moments with {primal.element}",
+            self.description,
             primal.components,
             sp.csr_array(scale),
             none,
@@ -223,7 +228,7 @@ class Trace(Dofs):
     @property
     def description(self) -> str:
         """What tells encoders on one mesh apart."""
-        return f"{super().description} on {self.boundary!r}"
+        return f"trace of {self.canonical.name} on {self.boundary!r}"
 
     def __call__(self, function: Any) -> Floats:
         """Encode a function. Collective.
@@ -280,7 +285,7 @@ class Sensors(Encoder):
     @property
     def description(self) -> str:
         """What tells encoders on one mesh apart."""
-        return f"Sensors {self.points.tolist()} x {self.components}"
+        return f"values at {self.points.tolist()} x {self.components}"
 
     def __call__(self, function: Any) -> Floats:
         """Encode a function. Collective.
@@ -341,7 +346,7 @@ class Parameters(Encoder):
     @property
     def description(self) -> str:
         """What tells encoders on one mesh apart."""
-        return f"Parameters {', '.join(self.names)}"
+        return f"parameters {', '.join(self.names)}"
 
     def __call__(self, function: Any) -> Floats:
         """Return the numbers as a vector.
