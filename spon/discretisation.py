@@ -143,10 +143,10 @@ class Discretisation:
         """Write an HDF5 file; the name appears when the file is complete.
 
         Layout (sparse matrices are groups of `indptr`, `indices` and `data` with the attribute `shape`;
-        one that serves twice is stored once and linked): attributes `format`, `fingerprint`, `checksum` (SHA-256 of
-        everything else); `Z`, `shift`, `decoder`, `cutoff`; `levels/0`, … from the finest with `points`,
-        `cells`, `mass`, `stiffness`, `fixed`, `prolongation`, `reference` and, where the geometry has
-        other nodes, `mesh`; `output` and `inputs/0`, … with `mass`, `stiffness`, `features`,
+        one that serves twice is stored once and linked): attributes `format`, `fingerprint`, `checksum`
+        (SHA-256 of everything else); `Z`, `shift`, `decoder`, `cutoff`; `levels/0`, … from the finest with
+        `points`, `cells`, `mass`, `stiffness`, `fixed`, `prolongation`, `reference` and, where the
+        geometry has other nodes, `mesh`; `output` and `inputs/0`, … with `mass`, `stiffness`, `features`,
         `interpolation`, `energy`, `members` and the attributes `element`, `components` (and `name` of an
         input); `boundaries/0`, … and `boundary_dofs/0`, … with the attribute `name`; `zero_mean`.
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mpi4py import MPI
 from test_canonical import CELLS, shuffled
 
+import spon
 from meshes import box
 from spon.fem.mesh import TaggedMesh
 from spon.fem.partition import bisected, destinations
@@ -62,3 +63,20 @@ def test_interior_facets_are_integrated_over_once(cell):
     single = TaggedMesh(shuffled(box(cell, 3)), WORLD, shared=False)
     assert single.dolfinx.topology.index_map(single.arrays.tdim).num_ghosts == 0
     assert single.unshared is single
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("element", [("Lagrange", 2), ("RT", 2), ("N1curl", 2), ("DG", 1)])
+def test_ranks_may_be_without_cells(cell, element, shared_folder):
+    mesh = TaggedMesh(box(cell, 1), WORLD)
+    space = fem.functionspace(mesh.dolfinx, element)
+    made = spon.discretise(spon.Hierarchy.uniform(mesh, 0), space)
+    order = spon.CanonicalOrder(mesh, space)
+    values = np.random.default_rng(0).standard_normal(order.size)
+    function = spon.decode(order, values)
+    np.testing.assert_allclose(order.gather(function.x.array), values, atol=1e-13)
+    square = WORLD.allreduce(fem.assemble_scalar(fem.form(ufl.inner(function, function) * ufl.dx)))
+    assert values @ (made.output.mass @ values) == pytest.approx(square, rel=1e-11)
+    spon.write(shared_folder / "f.bp", order, {"f": values})
+    spon.write(shared_folder / "f.vtu", order, {"f": values})
