@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from spon.constraint import Constraint
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalSpace, point_values
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace, point_values
 from spon.fem.transfer import interpolate
 
 __all__ = ["BoundaryValue", "dirichlet", "slip"]

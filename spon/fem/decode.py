@@ -10,8 +10,9 @@ import numpy.typing as npt
 from dolfinx import fem
 
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.location import locator
+from spon.fem.spaces import CanonicalSpace
 from spon.fem.transfer import evaluation
 
 __all__ = ["decode", "dofs_of", "point_values", "predict"]

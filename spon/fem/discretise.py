@@ -14,13 +14,14 @@ from spon.constraint import Constraint
 from spon.discretisation import Discretisation, fingerprint
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.divergence import potential
 from spon.fem.encoding import Dofs, Encoder
 from spon.fem.extension import Extension
 from spon.fem.freeze import freeze_space, nodal_interpolation
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.levels import freeze_levels
+from spon.fem.spaces import CanonicalSpace, Part
 from spon.projection import ZeroMean
 
 __all__ = ["discretise"]

@@ -14,9 +14,9 @@ from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.errors import SponError, agree
-from spon.fem.canonical import Part, continuous_lagrange
 from spon.fem.levels import nodal, nodal_level
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import Part, continuous_lagrange
 from spon.fem.transfer import interpolation
 
 __all__ = ["Extension"]

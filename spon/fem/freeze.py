@@ -11,9 +11,10 @@ import scipy.sparse as sp
 import ufl
 
 from spon.fem.assembly import assembled
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace, Part, continuous_lagrange
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.levels import nodal
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace, Part, continuous_lagrange
 from spon.fem.transfer import interpolation
 from spon.space import Space
 

@@ -12,10 +12,10 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from spon.fem.canonical import CanonicalSpace
 from spon.fem.mesh import TaggedMesh
 from spon.fem.numbering import Numbering
 from spon.fem.periodic import Ties
+from spon.fem.spaces import CanonicalSpace
 from spon.fem.stream import check_directions, pieces
 from spon.fem.transfer import interpolate, reference_map
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalSpace, lagrange_element
 from spon.fem.location import Locator
 from spon.fem.mesh import TaggedMesh
 from spon.fem.refinement import refine
+from spon.fem.spaces import CanonicalSpace, lagrange_element
 from spon.fem.transfer import Location, interpolation
 
 __all__ = ["Hierarchy"]

@@ -17,9 +17,10 @@ from dolfinx import fem
 from spon.fem import reference
 from spon.fem.aggregation import smoothed_prolongation
 from spon.fem.assembly import assembled
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace, lagrange_element
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace, lagrange_element
 from spon.fem.topology import REFERENCE
 from spon.fem.transfer import interpolation
 from spon.level import Level, Reference

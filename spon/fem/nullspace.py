@@ -11,7 +11,8 @@ from petsc4py import PETSc
 from spon.constraint import Constraint
 from spon.errors import SponError
 from spon.fem.assembly import assembled_vector
-from spon.fem.canonical import CanonicalOrder, point_values
+from spon.fem.canonical import CanonicalOrder
+from spon.fem.spaces import point_values
 
 __all__ = ["Nullspace", "checked", "span"]
 

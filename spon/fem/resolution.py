@@ -11,9 +11,9 @@ import scipy.sparse as sp
 from spon.constraint import Constraint
 from spon.errors import SponError
 from spon.fem.boundary import canonical_space
-from spon.fem.canonical import CanonicalSpace
 from spon.fem.hierarchy import across
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace
 from spon.fem.transfer import interpolation
 
 __all__ = ["Resampling"]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalSpace, Part, point_values
 from spon.fem.geometry import Geometry
 from spon.fem.numbering import Numbering
+from spon.fem.spaces import CanonicalSpace, Part, point_values
 
 __all__ = ["Location", "evaluation", "functionals", "interpolate", "interpolation", "reference_map"]
 

@@ -9,9 +9,10 @@ from test_canonical import CELLS, some_mesh
 
 import spon
 from meshes import box
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.decode import dofs_of
 from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace
 
 WORLD = MPI.COMM_WORLD
 ELEMENTS = [("P", 2, None), ("DG", 1, (2,)), ("RT", 1, None), ("N1curl", 2, None)]

@@ -17,9 +17,10 @@ from test_canonical import CELLS, polynomial, shuffled, some_mesh
 import spon
 from meshes import box
 from spon.fem import reference
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.mesh import TaggedMesh
 from spon.fem.output import surface
+from spon.fem.spaces import CanonicalSpace
 from spon.fem.transfer import Location, evaluation, interpolate
 
 WORLD = MPI.COMM_WORLD

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spon.errors import SponError
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.canonical import CanonicalOrder
+from spon.fem.spaces import CanonicalSpace
 from spon.fem.transfer import interpolation
 
 __all__ = ["Field", "checked_times", "collect"]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from dolfinx import io
 from dolfinx.mesh import CellType
 
-from spon.fem.canonical import CanonicalSpace
 from spon.fem.mesh import TaggedMesh
 from spon.fem.output.fields import Field, Floats
+from spon.fem.spaces import CanonicalSpace
 from spon.files import replacing
 
 __all__ = ["columns", "vtk_cells", "write_pvd", "write_vtu"]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from spon.errors import MissingDependencyError, SponError, agree
-from spon.fem.canonical import CanonicalOrder, CanonicalSpace
+from spon.fem.canonical import CanonicalOrder
 from spon.fem.output.fields import Field, Floats, Space, checked_times, collect
 from spon.fem.output.vtx import write_vtx
+from spon.fem.spaces import CanonicalSpace
 
 __all__ = ["write"]
 
