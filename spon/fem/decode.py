@@ -109,7 +109,7 @@ def predict(
         order: canonical order of the space of the output.
         inputs: name → what the encoder of that input takes: a `dolfinx.fem.Function`, a function of
             points, an expression, numbers. Without encoders one `Function` in the space of the output.
-        encoders: name → encoder of `spon.fem.encoding`, in the order of the inputs of the discretisation.
+        encoders: name → encoder, in the order of the inputs of the discretisation.
         shift: (DoFs,) u_g of this sample; default: that of the discretisation.
 
     Returns:

@@ -42,8 +42,8 @@ def discretise(
         hierarchy: meshes, finest first.
         space: `dolfinx.fem.FunctionSpace` of the output on the finest mesh.
         constraint: of the output, in canonical order; default: none.
-        inputs: for each input a live space (its DoFs are the input) or an encoder of
-            `spon.fem.encoding`; default: one input "m" in the space of the output.
+        inputs: for each input a live space (its DoFs are the input) or an encoder, such as
+            `spon.Moments`; default: one input "m" in the space of the output.
         degree: of the nodal features on the finest level; default: the highest degree of the output
             and its potentials, at least 1.
         energy: UFL bilinear form of an energy norm on `space`, without boundary conditions.
