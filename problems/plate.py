@@ -38,8 +38,7 @@ class Plate(spon.Problem):
         spon.SponError: a heat flux that is not finite.
     """
 
-    input_name, output_name = "kappa", "u"
-    input_units, output_units = "W/(m K)", "K"
+    units = {"kappa": "W/(m K)", "u": "K"}  # noqa: RUF012, read only
 
     def __init__(
         self,
@@ -64,6 +63,10 @@ class Plate(spon.Problem):
             }
         else:
             self.solver_options = {"ksp_type": "cg", "pc_type": "hypre", "ksp_rtol": 1e-12}
+
+    def make_inputs(self):
+        """Return κ in the space of u."""
+        return {"kappa": self.space}
 
     @cached_property
     def field(self) -> spon.MaternField:

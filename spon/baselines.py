@@ -23,8 +23,8 @@ class MeanOutput:
     def __init__(self, train: Dataset) -> None:
         self._mean = train.outputs.mean(axis=0)
 
-    def predict(self, inputs: Array) -> Array:
-        """Return (samples, DoFs) for inputs (samples, DoFs)."""
+    def predict(self, inputs: Array, *, shift: Array | None = None) -> Array:
+        """Return (samples, DoFs) for inputs (samples, DoFs of all inputs); u_g plays no part."""
         return np.tile(self._mean, (len(inputs), 1))
 
 
@@ -77,8 +77,8 @@ class PodRegression:
     def _transformed(self, inputs: Array) -> Array:
         return np.log(inputs) if self._logarithm else inputs
 
-    def predict(self, inputs: Array) -> Array:
-        """Return (samples, DoFs) for inputs (samples, DoFs)."""
+    def predict(self, inputs: Array, *, shift: Array | None = None) -> Array:
+        """Return (samples, DoFs) for inputs (samples, DoFs of all inputs); u_g plays no part."""
         return self._pod.predict(self._transformed(inputs), self.rank, self.ridge)
 
 

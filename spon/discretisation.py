@@ -6,6 +6,7 @@ Made by `spon.fem` with DOLFINx; read anywhere with numpy, scipy and h5py alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,12 +93,12 @@ class Discretisation:
                 f"this one is {self.fingerprint[:12]}…"
             )
 
-    def with_boundary_data(self, values: Array, boundary: str | None = None) -> Array:
+    def with_boundary_data(self, values: Array | Mapping[str, Array], boundary: str | None = None) -> Array:
         """Return u_g of samples with boundary data of their own.
 
         Args:
             values: (samples, n) prescribed values, in the order of `boundary_dofs[boundary]`, or of the
-                fixed DoFs of the constraint if no boundary is named.
+                fixed DoFs of the constraint if no boundary is named; or boundary → such values.
             boundary: whose values change; the others keep theirs.
 
         Returns:
@@ -107,22 +108,32 @@ class Discretisation:
         Raises:
             SponError: an unknown boundary, DoFs there that are not fixed, wrong number of values.
         """
-        where = np.flatnonzero(self.constraint.fixed)
-        if boundary is not None:
-            if boundary not in self.boundary_dofs:
-                allowed = ", ".join(f"'{name}'" for name in self.boundary_dofs) or "none"
-                raise SponError(f"boundary '{boundary}'; allowed: {allowed}")
-            where = self.boundary_dofs[boundary]
-            free = int(np.count_nonzero(~self.constraint.fixed[where]))
-            if free:
-                raise SponError(f"{free} of {len(where)} DoFs on boundary '{boundary}' are not prescribed")
-        if np.ndim(values) != 2 or np.shape(values)[1] != len(where):
-            raise SponError(f"boundary data of shape {np.shape(values)}; allowed: (samples, {len(where)})")
-        out = np.tile(np.where(self.constraint.fixed, self.constraint.shift, 0.0), (len(values), 1))
-        out[:, where] = values
+        data: Mapping[Any, Array] = values if isinstance(values, Mapping) else {boundary: values}
+        samples = {len(v) for v in data.values()}
+        if len(samples) != 1:
+            raise SponError(f"boundary data of {sorted(samples)} samples; allowed: as many for each boundary")
+        out = np.tile(np.where(self.constraint.fixed, self.constraint.shift, 0.0), (samples.pop(), 1))
+        for name, given in data.items():
+            where = self._prescribed(name)
+            if np.ndim(given) != 2 or np.shape(given)[1] != len(where):
+                raise SponError(f"boundary data of shape {np.shape(given)}; allowed: (samples, {len(where)})")
+            out[:, where] = given
         Z, solve = self._extension
         out -= (Z @ solve(Z.T @ (self.output.stiffness @ out.T))).T
         return out
+
+    def _prescribed(self, boundary: str | None) -> Array:
+        """Return the DoFs whose values a boundary prescribes; all that are fixed for None."""
+        if boundary is None:
+            return np.flatnonzero(self.constraint.fixed)
+        if boundary not in self.boundary_dofs:
+            allowed = ", ".join(f"'{name}'" for name in self.boundary_dofs) or "none"
+            raise SponError(f"boundary '{boundary}'; allowed: {allowed}")
+        where = self.boundary_dofs[boundary]
+        free = int(np.count_nonzero(~self.constraint.fixed[where]))
+        if free:
+            raise SponError(f"{free} of {len(where)} DoFs on boundary '{boundary}' are not prescribed")
+        return where
 
     @cached_property
     def _extension(self) -> Any:

@@ -18,10 +18,10 @@ Array = npt.NDArray[np.float64]
 
 
 class Predictor(Protocol):
-    """Anything that maps inputs (samples, DoFs) to outputs (samples, DoFs)."""
+    """Anything that maps inputs (samples, DoFs of all inputs) to outputs (samples, DoFs)."""
 
-    def predict(self, inputs: Array) -> Array:
-        """Map a batch."""
+    def predict(self, inputs: Array, *, shift: Array | None = None) -> Array:
+        """Map a batch, with u_g (samples, DoFs) where the samples have boundary data of their own."""
 
 
 def summary(values: Array) -> dict[str, float]:
@@ -49,7 +49,8 @@ def boundary_error(dataset: Dataset, predicted: Array) -> Array:
     fixed = constraint.fixed
     if not fixed.any():
         return np.zeros(len(predicted))
-    out: Array = np.abs(predicted[:, fixed] - constraint.shift[fixed]).max(axis=1)
+    shifts = constraint.shift[None] if dataset.shifts is None else dataset.shifts
+    out: Array = np.abs(predicted[:, fixed] - shifts[:, fixed]).max(axis=1)
     return out
 
 
@@ -67,14 +68,14 @@ def evaluate(
         `relative_l2`, `relative_h1` and `boundary_error`, each with `mean`, `median` and `max` over
         the samples, and `baselines` with the same two errors for each.
     """
-    predicted = model.predict(test.inputs)
+    predicted = model.predict(test.inputs, shift=test.shifts)
     result: dict[str, Any] = {
         f"relative_{n}": summary(relative_errors(test, predicted, n)) for n in ("l2", "h1")
     }
     result["boundary_error"] = summary(boundary_error(test, predicted))
     result["baselines"] = {}
     for name, baseline in (baselines or {}).items():
-        guess = baseline.predict(test.inputs)
+        guess = baseline.predict(test.inputs, shift=test.shifts)
         result["baselines"][name] = {
             f"relative_{n}": summary(relative_errors(test, guess, n)) for n in ("l2", "h1")
         }

@@ -48,7 +48,8 @@ def plot_predictions(
     figure = Figure(figsize=(16.5, row * len(samples)), layout="constrained")
     axes: Any = figure.subplots(len(samples), 4, squeeze=False)
     errors = relative_errors(dataset, predicted, "l2")
-    (m_name, u_name), (m_units, u_units) = dataset.names, dataset.units
+    m_name, u_name = next(iter(dataset.discretisation.inputs)), dataset.output_name
+    m_units, u_units = (dataset.units.get(name, "") for name in (m_name, u_name))
     for line, (label, i) in zip(axes, samples, strict=True):
         m, u, guess = dataset.inputs[i], dataset.outputs[i], predicted[i]
         low, high = min(u.min(), guess.min()), max(u.max(), guess.max())

@@ -203,7 +203,8 @@ def _write_pictures(folder: Path, problem: Any, model: Any, test: Any, samples: 
     predicted = model.predict(test.inputs)
     rows = {label: int(np.flatnonzero(test.numbers == number)[0]) for label, number in samples.items()}
     m, u, guess = test.inputs[rows["median"]], test.outputs[rows["median"]], predicted[rows["median"]]
-    fields = {test.names[0]: m, f"{test.names[1]}_reference": u, test.names[1]: guess, "error": guess - u}
+    name = test.output_name
+    fields = {next(iter(problem.encoders)): m, f"{name}_reference": u, name: guess, "error": guess - u}
     spon.write(folder / "u.bp", problem.order, fields)
     spon.write(folder / "u.xdmf", problem.order, fields)
     plot_predictions(folder / "plate.png", test, predicted, list(rows.items()))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from mpi4py import MPI
 
@@ -40,24 +38,43 @@ def generate(problem: Problem, samples: int, seed: int = 0, comm: MPI.Comm = MPI
     leaders = np.array(comm.allgather(problem.comm.rank == 0))
     groups, group = int(leaders.sum()), int(leaders[: comm.rank + 1].sum()) - 1
     numbers = np.arange(group, samples, groups)
-    inputs, outputs, seconds = [], [], []
+    inputs, outputs, statistics = [], [], []
     with agree(comm):
         discretisation = problem.discretisation  # a boundary that does not exist shows here
     with agree(comm), progress_bar(len(numbers), "solving", "sample", comm.rank == 0) as bar:
         for number in numbers:
-            inputs.append(problem.sample(generator(seed, int(number))))
-            start = time.perf_counter()
+            inputs.append(problem.vector(problem.sample(generator(seed, int(number)))))
             try:
-                outputs.append(problem.solve(inputs[-1]))
+                solution = problem.solution(inputs[-1])
             except SponError as error:
                 raise SponError(f"sample {number} (seed {seed}): {error}") from error
-            seconds.append(time.perf_counter() - start)
+            outputs.append(solution.values)
+            statistics.append(solution.statistics)
             bar.update()
-    mine = (numbers, np.array(inputs), np.array(outputs), np.array(seconds))
-    parts = comm.allgather(mine if problem.comm.rank == 0 and len(numbers) else None)
-    gathered = [np.concatenate(p) for p in zip(*(p for p in parts if p is not None), strict=True)]
+    mine = (
+        numbers,
+        np.array(inputs),
+        np.array(outputs),
+        *map(np.array, zip(*_rows(statistics), strict=True)),
+    )
+    names = sorted(statistics[0]) if statistics else []
+    parts = comm.allgather((names, mine) if problem.comm.rank == 0 and len(numbers) else None)
+    found = [p for p in parts if p is not None]
+    gathered = [np.concatenate(p) for p in zip(*(arrays for _, arrays in found), strict=True)]
     order = np.argsort(gathered[0])
-    which, drawn, solved, duration = (a[order] for a in gathered)
-    names = (problem.input_name, problem.output_name)
-    units = (problem.input_units, problem.output_units)
-    return Dataset(discretisation, drawn, solved, which, duration, seed, names, units)
+    which, drawn, solved, *measured = (a[order] for a in gathered)
+    return Dataset(
+        discretisation,
+        drawn,
+        solved,
+        which,
+        seed,
+        problem.output_name,
+        dict(problem.units),
+        dict(problem.boundary_data),
+        dict(zip(found[0][0], measured, strict=True)),
+    )
+
+
+def _rows(statistics: list[dict[str, float]]) -> list[list[float]]:
+    return [[values[name] for name in sorted(values)] for values in statistics]

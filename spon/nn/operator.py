@@ -91,12 +91,18 @@ class OperatorNetwork(nn.Module):
         return inputs + discretisation.levels[0].gdim + discretisation.cutoff.shape[1]
 
     @torch.no_grad()
-    def fit_normalisation(self, inputs: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]) -> None:
+    def fit_normalisation(
+        self,
+        inputs: npt.NDArray[np.float64],
+        outputs: npt.NDArray[np.float64],
+        shifts: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         """Set mean and scale from the training samples.
 
         Args:
             inputs: (samples, DoFs of all inputs).
             outputs: (samples, DoFs).
+            shifts: (samples, DoFs) u_g of each sample; default: that of the discretisation.
 
         Raises:
             SponError: an input that the transform does not allow.
@@ -105,9 +111,10 @@ class OperatorNetwork(nn.Module):
             self.input_mean[k] = values.mean()
             self.input_scale[k] = values.std().clamp_min(1e-12)
         d = self.discretisation
-        free = d.constraint.free(outputs)
-        self.output_mean.copy_(torch.as_tensor(d.constraint.Z @ free.mean(axis=0)))
-        scale = _latent_scale(d, outputs.std(axis=0))
+        homogeneous = outputs - (d.constraint.shift if shifts is None else shifts)
+        free = d.constraint.free(homogeneous.mean(axis=0, keepdims=True) + d.constraint.shift)
+        self.output_mean.copy_(torch.as_tensor(d.constraint.Z @ free[0]))
+        scale = _latent_scale(d, homogeneous.std(axis=0))
         self.output_scale.copy_(torch.as_tensor(scale).clamp_min(1e-12))
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:

@@ -97,9 +97,10 @@ def train(
     dataset.discretisation.require(model.fingerprint, "the model")
     rank, size = (comm.rank, comm.size) if comm is not None else (0, 1)
     device = model.shift.device
-    model.fit_normalisation(dataset.inputs, dataset.outputs)
+    model.fit_normalisation(dataset.inputs, dataset.outputs, dataset.shifts)
     inputs = torch.as_tensor(dataset.inputs).to(device)
     outputs = torch.as_tensor(dataset.outputs).to(device)
+    shifts = None if dataset.shifts is None else torch.as_tensor(dataset.shifts).to(device)
     norm = GramNorm(dataset.discretisation, settings.norm).to(device)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -119,7 +120,8 @@ def train(
                 parts = batch.split(settings.microbatch)
                 found = []
                 for part in parts[rank::size]:
-                    errors = relative_error(norm, model(inputs[part]), outputs[part])
+                    own = None if shifts is None else shifts[part]
+                    errors = relative_error(norm, model(inputs[part], own), outputs[part])
                     gradients = torch.autograd.grad(
                         errors.sum() / len(batch), parameters, allow_unused=True, materialize_grads=True
                     )

@@ -48,9 +48,10 @@ def test_a_failed_solve_is_reported_on_all_ranks(problem):
 def test_saved_and_loaded_are_the_same(dataset, tmp_path):
     dataset.save(tmp_path / "d.h5")
     loaded = spon.Dataset.load(tmp_path / "d.h5")
-    for name in ("inputs", "outputs", "numbers", "seconds", "seed", "names", "units"):
+    for name in ("inputs", "outputs", "numbers", "seconds", "seed", "output_name"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(dataset, name))
-    assert loaded.names == ("kappa", "u")
+    assert list(loaded.discretisation.inputs) == ["kappa"]
+    assert loaded.units == {"kappa": "W/(m K)", "u": "K"}
     assert loaded.discretisation.fingerprint == dataset.discretisation.fingerprint
     assert spon.Discretisation.load(tmp_path / "d.h5").dofs == dataset.discretisation.dofs
     assert list(tmp_path.iterdir()) == [tmp_path / "d.h5"]  # nothing temporary is left

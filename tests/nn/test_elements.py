@@ -83,8 +83,7 @@ def linear_data(d, samples=12, seed=0):
     outputs = (d.decoder @ np.outer((d.cutoff * smooth).ravel(), inputs[:, 0])).T + d.constraint.shift
     if d.zero_mean is not None:
         outputs = d.zero_mean(outputs)
-    numbers = np.arange(samples)
-    return Dataset(d, inputs, outputs, numbers, np.zeros(samples), 0, ("f", "u"), ("", ""))
+    return Dataset(d, inputs, outputs, np.arange(samples))
 
 
 def randomise(model):

@@ -66,8 +66,9 @@ def test_coefficient_operator_is_the_assembled_stiffness(problem, rng):
     x = torch.as_tensor(rng.standard_normal((d.dofs, 1, 1)))
     cells, diagonal, _ = operators.weights(torch.as_tensor(m)[:, None])
     applied = operators(x, (cells, diagonal, None))[:, 0, -1] / diagonal[:, 0, 0]
-    problem._system.assemble(m)
-    stiffness = problem.order.matrix(problem._system.matrix)
+    problem.coefficients.set(m)
+    problem.system.assemble()
+    stiffness = problem.order.matrix(problem.system.matrix)
     np.testing.assert_allclose(applied.numpy(), stiffness @ x[:, 0, 0].numpy(), atol=1e-12)
     np.testing.assert_allclose(1 / diagonal[:, 0, 0].numpy(), stiffness.diagonal(), rtol=1e-12)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import ufl
-from dolfinx import fem
-from dolfinx.fem import petsc
 from mpi4py import MPI
-from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.discretisation import Discretisation
@@ -22,59 +20,118 @@ from spon.fem.assembly import lagrange
 from spon.fem.boundary import BoundaryValue, dirichlet
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.discretise import discretise
+from spon.fem.encoding import Dofs, Encoder
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.solver import ConstrainedSolver
+from spon.physics.assembled.coefficients import Coefficients
+from spon.physics.assembled.system import LinearSystem, NonlinearSystem
+from spon.projection import ZeroMean
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "Solution"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve gives.
+
+    Args:
+        values: (DoFs,) u in canonical order.
+        statistics: such as `seconds`, `iterations`.
+    """
+
+    values: Floats
+    statistics: dict[str, float]
 
 
 class Problem:
-    """A parametric PDE, linear in u: find u with F(u, m; v) = 0 for all v; the operator is m ↦ u.
+    """A parametric PDE: find u with F(u; m, v) = 0 for all v; the operator is m ↦ u.
 
-    A problem file derives from this class and defines `sample` and `residual`. Input m and output u
-    are first-order Lagrange functions on the finest mesh of a hierarchy.
+    A problem file derives from this class and defines `sample` and `residual`, and where they are
+    not the first-order Lagrange ones with prescribed values, `make_space`, `make_inputs` and
+    `make_constraint`.
 
     Args:
-        hierarchy: nested meshes.
-        boundary_values: prescribed values of u on named boundaries (numbers, or functions of
-            points (3, points)).
+        hierarchy: levels; the problem is solved on the finest mesh.
+        boundary_values: prescribed values of u on named boundaries, as `spon.dirichlet` takes them.
 
     Attributes:
-        input_name, output_name, input_units, output_units: for files and plots.
+        linear: whether F is linear (affine) in u. The forms of a linear problem are assembled for a sample
+            only where they depend on its inputs.
+        definite: whether the Jacobian is symmetric positive definite on admissible functions.
+        boundary_data: input → boundary where u takes the values of that input (a `spon.Trace`).
+        output_name: for files and plots.
+        units: of inputs and output by name.
+        load_steps: for nonlinear problems, in how many steps the `load` is raised to one at first.
         solver_options: PETSc options of the linear solver; None: a direct solver, which suits any
             linear problem of moderate size.
     """
 
-    input_name: ClassVar[str] = "m"
+    linear: ClassVar[bool] = True
+    definite: ClassVar[bool] = True
+    boundary_data: ClassVar[Mapping[str, str]] = {}
     output_name: ClassVar[str] = "u"
-    input_units: ClassVar[str] = ""
-    output_units: ClassVar[str] = ""
+    units: ClassVar[Mapping[str, str]] = {}
+    load_steps: int = 1
     solver_options: dict[str, Any] | None = None
 
-    def __init__(self, hierarchy: Hierarchy, boundary_values: Mapping[str, BoundaryValue]) -> None:
+    def __init__(
+        self, hierarchy: Hierarchy, boundary_values: Mapping[str, BoundaryValue] | None = None
+    ) -> None:
         self.hierarchy = hierarchy
-        self.boundary_values = dict(boundary_values)
+        self.boundary_values = dict(boundary_values or {})
 
-    def sample(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Draw an input; override it.
+    # ------------------------------------------------------------- to override
+
+    def sample(self, rng: np.random.Generator) -> Floats | Mapping[str, Any]:
+        """Draw the inputs; override it.
 
         Args:
             rng: generator of this sample; use no other source of randomness.
 
         Returns:
-            (DoFs,) values of m in canonical order.
+            (DoFs,) of the only input in canonical order, or name → (DoFs,) of each.
         """
         raise SponError(f"{type(self).__name__} does not define sample(rng)")
 
     def residual(self, u: Any, m: Any, v: Any) -> Any:
-        """Return the UFL form F(u, m; v), linear in v and, for now, in u; override it.
+        """Return the UFL form F(u; m, v), linear in v; override it.
 
         Args:
             u: solution.
-            m: input.
+            m: the only input, or name → input: a function for spaces and traces (zero off the boundary),
+                a constant for one parameter, a vector of constants for several.
             v: test function.
         """
         raise SponError(f"{type(self).__name__} does not define residual(u, m, v)")
+
+    def make_space(self) -> Any:
+        """Return the live space of u on the finest mesh; default: first-order Lagrange."""
+        return lagrange(self.hierarchy.finest)
+
+    def make_inputs(self) -> Mapping[str, Any]:
+        """Return for each input a live space or an encoder; default: one, "m", in the space of u."""
+        return {"m": self.space}
+
+    def make_constraint(self) -> Constraint:
+        """Return what every output satisfies exactly; default: the prescribed values."""
+        return dirichlet(self.hierarchy.finest, self.space, self.boundary_values)
+
+    def make_zero_mean(self) -> ZeroMean | None:
+        """Return the projection onto mean zero where u is determined up to a constant; default: None."""
+        return None
+
+    def derived(self, u: Any, m: Any) -> Mapping[str, Any]:
+        """Return derived fields as UFL expressions by name, such as stresses; default: none.
+
+        Args:
+            u: solution, a function.
+            m: as in `residual`.
+        """
+        return {}
+
+    # -------------------------------------------------------------------- made
 
     @property
     def comm(self) -> MPI.Comm:
@@ -85,25 +142,45 @@ class Problem:
         """Return the UFL measure of a named boundary of the finest mesh."""
         return self.hierarchy.finest.ds(boundary)
 
+    def dx(self, group: str) -> Any:
+        """Return the UFL measure of a named group of cells of the finest mesh."""
+        return self.hierarchy.finest.dx(group)
+
     @cached_property
     def space(self) -> Any:
-        """First-order Lagrange space on the finest mesh."""
-        return lagrange(self.hierarchy.finest)
+        """Live space of u."""
+        return self.make_space()
 
     @cached_property
     def order(self) -> CanonicalOrder:
-        """Canonical order of the space."""
+        """Canonical order of the space of u."""
         return CanonicalOrder(self.hierarchy.finest, self.space)
+
+    @cached_property
+    def encoders(self) -> dict[str, Encoder]:
+        """Encoder of each input."""
+        mesh = self.hierarchy.finest
+        return {
+            name: value if isinstance(value, Encoder) else Dofs(mesh, value)
+            for name, value in self.make_inputs().items()
+        }
 
     @cached_property
     def constraint(self) -> Constraint:
         """What every output satisfies exactly."""
-        return dirichlet(self.hierarchy.finest, self.space, self.boundary_values)
+        return self.make_constraint()
+
+    @cached_property
+    def coefficients(self) -> Coefficients:
+        """The inputs as UFL coefficients of the residual."""
+        return Coefficients(self.encoders)
 
     @cached_property
     def discretisation(self) -> Discretisation:
         """The frozen arrays. Collective at the first access."""
-        return discretise(self.hierarchy, self.space, self.constraint)
+        return discretise(
+            self.hierarchy, self.space, self.constraint, self.encoders, zero_mean=self.make_zero_mean()
+        )
 
     def refined(self) -> Problem:
         """Return the same problem with one finer level, to measure the discretisation error."""
@@ -114,50 +191,75 @@ class Problem:
         other.hierarchy = self.hierarchy.refined()
         return other
 
-    def solve(self, m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Solve for one input. Collective over `comm`.
+    def vector(self, inputs: Floats | Mapping[str, Any]) -> Floats:
+        """Return inputs as one vector, (DoFs of all inputs,).
 
         Args:
-            m: (DoFs,) in canonical order, the same on every rank of `comm`.
+            inputs: as `sample` returns them.
+
+        Raises:
+            SponError: names that differ, or vectors of the wrong length.
+        """
+        if not isinstance(inputs, Mapping):
+            inputs = (
+                dict.fromkeys(self.encoders, inputs) if len(self.encoders) == 1 else {"(one array)": inputs}
+            )
+        if set(inputs) != set(self.encoders):
+            raise SponError(f"inputs {', '.join(inputs)}; allowed: {', '.join(self.encoders)}")
+        parts = {name: np.asarray(inputs[name], dtype=np.float64).reshape(-1) for name in self.encoders}
+        for name, values in parts.items():
+            expected = self.coefficients.sizes[name]
+            if len(values) != expected:
+                raise SponError(f"input '{name}' has {len(values)} values; allowed: {expected}")
+        return np.concatenate(list(parts.values()))
+
+    # ----------------------------------------------------------------- solving
+
+    def solve(self, m: Floats | Mapping[str, Any]) -> Floats:
+        """Solve for one sample. Collective over `comm`.
+
+        Args:
+            m: inputs as `sample` returns them, the same on every rank of `comm`.
 
         Returns:
             (DoFs,) u in canonical order.
 
         Raises:
-            SponError: the linear solver did not converge.
+            SponError: the solver did not converge.
         """
-        self._system.assemble(m)
-        return self.order.gather(self._solver.solve(self._system.matrix, self._system.rhs))
+        return self.solution(m).values
+
+    def solution(self, m: Floats | Mapping[str, Any]) -> Solution:
+        """Solve for one sample, with statistics. Collective over `comm`.
+
+        Args:
+            m: as for `solve`, or all inputs in one vector.
+
+        Raises:
+            SponError: the solver did not converge.
+        """
+        whole = sum(self.coefficients.sizes.values())
+        vector = m if isinstance(m, np.ndarray) and m.shape == (whole,) else self.vector(m)
+        start = time.perf_counter()
+        self.coefficients.set(vector)
+        values, statistics = self.system.solve(self.shift(vector))
+        if self.discretisation.zero_mean is not None:
+            values = self.discretisation.zero_mean(values)
+        return Solution(values, statistics | {"seconds": time.perf_counter() - start})
+
+    def shift(self, vector: Floats) -> Floats | None:
+        """Return u_g (DoFs,) of a sample whose boundary data are inputs, else None."""
+        if not self.boundary_data:
+            return None
+        parts = self.coefficients.split(vector)
+        data = {boundary: parts[name][None] for name, boundary in self.boundary_data.items()}
+        return self.discretisation.with_boundary_data(data)[0]
 
     @cached_property
-    def _system(self) -> _LinearSystem:
-        return _LinearSystem(self)
+    def system(self) -> LinearSystem | NonlinearSystem:
+        """Forms, matrices and solver, made once and refilled for every sample."""
+        return LinearSystem(self, self.make_solver()) if self.linear else NonlinearSystem(self)
 
-    @cached_property
-    def _solver(self) -> ConstrainedSolver:
+    def make_solver(self) -> Any:
+        """Return the linear solver; default: a `ConstrainedSolver` with `solver_options`."""
         return ConstrainedSolver(self.order, self.constraint, self.solver_options)
-
-
-class _LinearSystem:
-    """Forms, matrix and vector of a linear problem, made once and refilled for every input."""
-
-    def __init__(self, problem: Problem) -> None:
-        space = problem.space
-        self._order = problem.order
-        self._m = fem.Function(space)
-        u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
-        zero = fem.Constant(problem.hierarchy.finest.dolfinx, 0.0)
-        form = problem.residual(u, self._m, v) - zero * v * ufl.dx  # so that a right-hand side exists
-        self._a, self._L = fem.form(ufl.lhs(form)), fem.form(ufl.rhs(form))
-        self.matrix = petsc.create_matrix(self._a)
-        self.rhs = petsc.assemble_vector(self._L)
-
-    def assemble(self, m: npt.NDArray[np.float64]) -> None:
-        self._order.scatter(m, self._m)
-        self.matrix.zeroEntries()
-        petsc.assemble_matrix(self.matrix, self._a)
-        self.matrix.assemble()
-        with self.rhs.localForm() as local:
-            local.set(0.0)
-        petsc.assemble_vector(self.rhs, self._L)
-        self.rhs.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)

@@ -1,0 +1,104 @@
+"""Forms, matrices and vectors of a problem, made once and refilled for every sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ufl
+from dolfinx import fem
+from dolfinx.fem import petsc
+from petsc4py import PETSc
+
+__all__ = ["LinearSystem", "NonlinearSystem"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class LinearSystem:
+    """A problem linear in u. A form that depends on no input is assembled once.
+
+    Args:
+        problem: linear.
+        solver: `ConstrainedSolver` or another with its `solve`.
+
+    Attributes:
+        matrix: of the sample that was assembled last.
+        rhs: likewise.
+    """
+
+    def __init__(self, problem: Any, solver: Any) -> None:
+        self._order, self._solver = problem.order, solver
+        space, coefficients = problem.space, problem.coefficients
+        u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
+        zero = fem.Constant(space.mesh, np.zeros(u.ufl_shape))
+        form = (
+            problem.residual(u, coefficients.ufl, v) - ufl.inner(zero, v) * ufl.dx
+        )  # a right-hand side exists
+        left, right = ufl.lhs(form), ufl.rhs(form)
+        self._varies = [_depends(part, coefficients) for part in (left, right)]
+        self._a, self._L = fem.form(left), fem.form(right)
+        self.matrix = petsc.create_matrix(self._a)
+        self.rhs = petsc.assemble_vector(self._L)
+        self._fresh = True
+
+    def assemble(self) -> None:
+        """Assemble for the inputs that the coefficients hold. Collective."""
+        if self._fresh or self._varies[0]:
+            self.matrix.zeroEntries()
+            petsc.assemble_matrix(self.matrix, self._a)
+            self.matrix.assemble()
+        if self._fresh or self._varies[1]:
+            with self.rhs.localForm() as local:
+                local.set(0.0)
+            petsc.assemble_vector(self.rhs, self._L)
+            self.rhs.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
+        self._fresh = False
+
+    def solve(self, shift: Floats | None) -> tuple[Floats, dict[str, float]]:
+        """Assemble and solve. Collective.
+
+        Args:
+            shift: (DoFs,) u_g of the sample; None: that of the constraint.
+
+        Returns:
+            (DoFs,) u in canonical order, and statistics.
+        """
+        self.assemble()
+        values = self._order.gather(self._solver.solve(self.matrix, self.rhs, shift))
+        return values, {"iterations": float(self._solver.ksp.getIterationNumber())}
+
+
+class NonlinearSystem:
+    """A problem nonlinear in u, solved by Newton's method on the admissible functions.
+
+    Args:
+        problem: nonlinear; if it has an attribute `load`, a `dolfinx.fem.Constant` in its residual, that
+            is raised to one in `load_steps` steps.
+    """
+
+    def __init__(self, problem: Any) -> None:
+        from spon.fem.newton import NewtonSolver
+
+        space = problem.space
+        self._order, self._steps = problem.order, problem.load_steps
+        self._u = fem.Function(space)
+        residual = problem.residual(self._u, problem.coefficients.ufl, ufl.TestFunction(space))
+        self._solver = NewtonSolver(problem, self._u, residual)
+
+    def solve(self, shift: Floats | None) -> tuple[Floats, dict[str, float]]:
+        """Solve from zero. Collective.
+
+        Args:
+            shift: (DoFs,) u_g of the sample; None: that of the constraint.
+
+        Returns:
+            (DoFs,) u in canonical order, and statistics.
+        """
+        raise NotImplementedError
+
+
+def _depends(form: Any, coefficients: Any) -> bool:
+    """Whether a form has an input among its coefficients or constants."""
+    return any(item in coefficients for item in (*form.coefficients(), *form.constants()))
