@@ -129,3 +129,9 @@ def test_bad_arguments_are_named(level):
     for alpha in (1, 2.5):
         with pytest.raises(spon.SponError, match=rf"alpha = {alpha}; allowed in 2 .* whole numbers > 1"):
             spon.MaternField(level, 0.1, alpha)
+    hierarchy = spon.Hierarchy.algebraic(TaggedMesh(box("triangle", 12), MPI.COMM_SELF), levels=2)
+    coarse = freeze_levels(hierarchy, 1, np.zeros(13**2, dtype=bool))[1]
+    with pytest.raises(
+        spon.SponError, match="Matérn field on an algebraic level; allowed: a level with cells"
+    ):
+        spon.MaternField(coarse, 0.1)
