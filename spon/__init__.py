@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "BoxField": "spon.data.karhunen_loeve",
     "CanonicalOrder": "spon.fem.canonical",
     "ConstrainedSolver": "spon.fem.solver",
     "Constraint": "spon.constraint",
@@ -18,12 +19,14 @@ _PUBLIC = {
     "Discretisation": "spon.discretisation",
     "DivergenceFree": "spon.projection",
     "Dofs": "spon.fem.encoding",
+    "GaussianProcess": "spon.data.gaussian_process",
     "Hierarchy": "spon.fem.hierarchy",
     "MaternField": "spon.data.fields",
     "MeshArrays": "spon.fem.arrays",
     "MissingDependencyError": "spon.errors",
     "Moments": "spon.fem.encoding",
     "Multigrid": "spon.nn.processors.multigrid",
+    "NewtonSolver": "spon.fem.newton",
     "OperatorNetwork": "spon.nn.operator",
     "Parameters": "spon.fem.sensors",
     "Problem": "spon.physics.assembled.problem",
@@ -56,6 +59,7 @@ _PUBLIC = {
     "save_model": "spon.training.checkpoint",
     "slip": "spon.fem.boundary",
     "solve": "spon.fem.linear",
+    "threshold": "spon.data.karhunen_loeve",
     "train": "spon.training.trainer",
     "write": "spon.fem.output",
     "zero_mean": "spon.fem.projection",
