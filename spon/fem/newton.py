@@ -17,7 +17,7 @@ from spon.constraint import Constraint
 from spon.errors import SponError, agree
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.petsc_options import PrefixedOptions
-from spon.fem.reduced import ReducedForm
+from spon.fem.reduced_form import ReducedForm
 from spon.fem.solver import direct
 
 __all__ = ["NewtonSolver", "NewtonStatistics"]
