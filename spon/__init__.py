@@ -24,6 +24,7 @@ _PUBLIC = {
     "MissingDependencyError": "spon.errors",
     "Moments": "spon.fem.encoding",
     "Multigrid": "spon.nn.processors.multigrid",
+    "NewtonSolver": "spon.fem.newton",
     "OperatorNetwork": "spon.nn.operator",
     "Parameters": "spon.fem.sensors",
     "Problem": "spon.physics.assembled.problem",

@@ -13,6 +13,7 @@ from spon.constraint import Constraint
 from spon.errors import SponError
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.nullspace import Nullspace, checked, span
+from spon.fem.petsc_options import PrefixedOptions
 from spon.fem.prolongation import live_prolongation
 
 __all__ = ["ConstrainedSolver", "direct"]
@@ -76,7 +77,6 @@ class ConstrainedSolver:
             raise SponError(f"a constraint on {constraint.Z.shape[0]} DoFs; the space has {order.size}")
         self.order, self.constraint = order, constraint
         self.comm = order.mesh.comm
-        self._keys: list[str] = []
         near = None if near_nullspace is None else checked(order, near_nullspace)
         self._kernel = None if nullspace is None else Nullspace(order, constraint, nullspace)
         PETSc.garbage_cleanup(self.comm)
@@ -91,25 +91,13 @@ class ConstrainedSolver:
             self._near = span(constraint.free(near + constraint.shift), self._x, columns)
         self._reduced: PETSc.Mat | None = None
         self.ksp = PETSc.KSP().create(self.comm)
-        self._set(direct(self.comm, singular=nullspace is not None) if options is None else options)
-
-    def _set(self, options: dict[str, Any]) -> None:
-        prefix = f"spon_{id(self):x}_"
-        self.ksp.setOptionsPrefix(prefix)
-        self._database = PETSc.Options()
-        self._keys = [f"{prefix}{key}" for key in options]
-        for key, value in zip(self._keys, options.values(), strict=True):
-            self._database[key] = value
+        chosen = direct(self.comm, singular=nullspace is not None) if options is None else options
+        self._options = PrefixedOptions(self.ksp, chosen)
         try:
-            self.ksp.setFromOptions()
-        except PETSc.Error as error:
+            self._options.apply()
+        except SponError:
             self.destroy()
-            raise SponError(f"PETSc refuses the options {options}: error {error.ierr}") from error
-
-    def _forget_options(self) -> None:
-        for key in self._keys:
-            del self._database[key]
-        self._keys = []
+            raise
 
     def solve(self, matrix: PETSc.Mat, rhs: PETSc.Vec, shift: Floats | None = None) -> Floats:
         """Solve one system. Collective over the communicator of the space.
@@ -146,7 +134,7 @@ class ConstrainedSolver:
         except PETSc.Error as error:
             raise SponError(f"the linear solver failed: PETSc error {error.ierr}") from error
         finally:
-            self._forget_options()  # factorisations read theirs in the first solve
+            self._options.forget()
         self._check()
         self._Z.multAdd(self._x, self._shift, self._work)
         if self._kernel is not None:
@@ -186,7 +174,7 @@ class ConstrainedSolver:
 
     def destroy(self) -> None:
         """Free the PETSc objects. Collective; the solver cannot be used afterwards."""
-        self._forget_options()
+        self._options.forget()
         vectors = [self._shift, self._work, self._x, self._rhs, self._residual]
         for one in (self.ksp, self._reduced, self._Z, self._nullspace, self._near, self._kernel, *vectors):
             if one is not None:
