@@ -25,6 +25,7 @@ from spon.fem.encoding import Dofs, Encoder
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.mesh import read_mesh
 from spon.fem.solver import ConstrainedSolver
+from spon.level import Level
 from spon.physics.assembled.coefficients import Coefficients
 from spon.physics.assembled.system import LinearSystem, NonlinearSystem
 from spon.projection import ZeroMean
@@ -69,9 +70,10 @@ class Problem:
         boundary_data: input → boundary where u takes the values of that input (a `spon.Trace`).
         output_name: for files and plots.
         units: of inputs and output by name.
-        load_steps: for nonlinear problems, in how many steps the `load` is raised to one at first.
-        solver_options: PETSc options of the linear solver; None: a direct solver, which suits any
-            linear problem of moderate size.
+        load: for nonlinear problems, a `dolfinx.fem.Constant` that the residual multiplies its loads with.
+        load_steps: in how many steps it is raised to one; steps that fail are halved.
+        solver_options: PETSc options of the linear solver, and of SNES (`snes_…`) for nonlinear problems;
+            None: a direct solver, which suits any problem of moderate size.
     """
 
     default_mesh: ClassVar[str | None] = None
@@ -81,6 +83,7 @@ class Problem:
     boundary_data: ClassVar[Mapping[str, str]] = {}
     output_name: ClassVar[str] = "u"
     units: ClassVar[Mapping[str, str]] = {}
+    load: Any = None
     load_steps: int = 1
     solver_options: dict[str, Any] | None = None
 
@@ -222,6 +225,12 @@ class Problem:
         return discretise(
             self.hierarchy, self.space, self.constraint, self.encoders, zero_mean=self.make_zero_mean()
         )
+
+    @cached_property
+    def nodal_level(self) -> Level:
+        """Level of the first-order Lagrange space on the finest mesh, to draw random fields on."""
+        levels = self.discretisation.levels
+        return levels[1 if levels[0].reference.degree > 1 else 0]
 
     def refined(self) -> Problem:
         """Return the same problem with one finer level, to measure the discretisation error."""
