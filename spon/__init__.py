@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "BoxField": "spon.data.karhunen_loeve",
     "CanonicalOrder": "spon.fem.canonical",
     "ConstrainedSolver": "spon.fem.solver",
     "Constraint": "spon.constraint",
@@ -18,6 +19,7 @@ _PUBLIC = {
     "Discretisation": "spon.discretisation",
     "DivergenceFree": "spon.projection",
     "Dofs": "spon.fem.encoding",
+    "GaussianProcess": "spon.data.gaussian_process",
     "Hierarchy": "spon.fem.hierarchy",
     "MaternField": "spon.data.fields",
     "MeshArrays": "spon.fem.arrays",
@@ -57,6 +59,7 @@ _PUBLIC = {
     "save_model": "spon.training.checkpoint",
     "slip": "spon.fem.boundary",
     "solve": "spon.fem.linear",
+    "threshold": "spon.data.karhunen_loeve",
     "train": "spon.training.trainer",
     "write": "spon.fem.output",
     "zero_mean": "spon.fem.projection",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ import scipy.sparse.linalg as spla
 from spon.errors import SponError
 from spon.level import Level
 
-__all__ = ["MaternField", "generator"]
+__all__ = ["MaternField", "generator", "normals"]
+
+Floats = npt.NDArray[np.float64]
 
 
 def generator(seed: int, sample: int) -> np.random.Generator:
@@ -25,34 +28,58 @@ def generator(seed: int, sample: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(sample,))))
 
 
-class MaternField:
-    """Zero-mean Gaussian field with Matérn covariance, smoothness ν = 2 − d/2 and unit variance.
+def normals(rngs: Iterable[np.random.Generator], shape: tuple[int, ...]) -> Floats:
+    """Return standard normal numbers, (samples, *shape), each sample from its own generator."""
+    drawn = [rng.standard_normal(shape) for rng in rngs]
+    return np.array(drawn).reshape(len(drawn), *shape)
 
-    Draws x = A⁻¹ M_L^{1/2} z / σ with A = K + κ²M, κ = √(8ν)/ℓ, z ~ N(0, I), the finite-element
-    solution of (κ² − Δ) x = white noise with natural boundary conditions; σ² is the variance in
-    free space (Lindgren, Rue & Lindström 2011, J. R. Stat. Soc. B 73, sections 2.1-2.3). Within
-    about ℓ of a boundary the variance is larger, up to twice on a straight edge.
+
+class MaternField:
+    """Zero-mean Gaussian field with Matérn covariance of smoothness ν = α − d/2.
+
+    The finite-element solution of (κ² − Δ)^{α/2} x = white noise with natural boundary conditions,
+    κ = √(8ν)/ℓ, scaled by the variance in free space (Lindgren, Rue & Lindström 2011, J. R. Stat. Soc. B
+    73, sections 2.1-2.3): with A = K + κ²M and a noise of covariance N,
+
+        x = (A⁻¹ M)^k A⁻¹ noise,    α = 2k + 2: N = M lumped,    α = 2k + 1: N = A.
+
+    Within about ℓ of a boundary the variance is larger: twice on a straight edge, four times at a right
+    corner; `covariance` says how large. Let the mesh reach further than the part that matters where
+    that disturbs. The error of the variance falls with (κh)²; the tests find 3 to 6 % at κh ≈ 0.2.
 
     Args:
-        level: mesh with its Gram matrices, 2-D or 3-D.
+        level: mesh with its Gram matrices, of any cells and degree, 2-D or 3-D; also an algebraic one.
         length: range ℓ > 0 at which the correlation has fallen to about 0.14, in units of the mesh.
+        alpha: whole number > d/2; a larger one makes smoother fields, with (α − 1) // 2 more solves.
+        variance: > 0, in free space.
 
     Raises:
-        SponError: length is not positive.
+        SponError: an argument that is not allowed.
     """
 
-    def __init__(self, level: Level, length: float) -> None:
-        if not length > 0:
-            raise SponError(f"correlation length {length}; allowed: > 0")
-        d = level.points.shape[1]
-        nu = 2.0 - d / 2
+    def __init__(self, level: Level, length: float, alpha: int = 2, variance: float = 1.0) -> None:
+        d = level.gdim
+        if not (length > 0 and variance > 0):
+            raise SponError(f"correlation length {length}, variance {variance}; allowed: > 0")
+        if alpha != int(alpha) or alpha <= d / 2:
+            raise SponError(f"alpha = {alpha}; allowed in {d} dimensions: whole numbers > {d / 2:g}")
+        nu = alpha - d / 2
         kappa = math.sqrt(8.0 * nu) / length
-        self.length = length
-        self._solve = spla.factorized(sp.csc_matrix(level.stiffness + kappa**2 * level.mass))
-        variance = math.gamma(nu) / (math.gamma(2.0) * (4 * math.pi) ** (d / 2) * kappa ** (2 * nu))
-        self._noise = np.sqrt(level.lumped_mass / variance)
+        self.length, self.alpha = length, int(alpha)
+        self._mass = level.mass
+        A = sp.csc_matrix(level.stiffness + kappa**2 * level.mass)
+        symmetric = {"diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+        self._factors = spla.splu(A, permc_spec="MMD_AT_PLUS_A", **symmetric)  # A is positive definite
+        free = math.gamma(nu) / (math.gamma(alpha) * (4 * math.pi) ** (d / 2) * kappa ** (2 * nu))
+        scale = math.sqrt(variance / free)
+        if alpha % 2 == 0:
+            self._noise = sp.diags_array(scale * np.sqrt(level.lumped_mass)).tocsr()
+            return
+        slopes = level.gradient.T @ sp.diags_array(np.tile(np.sqrt(level.weights), d))
+        values = sp.diags_array(kappa * np.sqrt(level.lumped_mass))
+        self._noise = sp.csr_array(scale * sp.hstack([slopes, values]))
 
-    def __call__(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    def __call__(self, rng: np.random.Generator) -> Floats:
         """Draw one field.
 
         Args:
@@ -61,5 +88,32 @@ class MaternField:
         Returns:
             (nodes,) float64 in canonical order.
         """
-        out: npt.NDArray[np.float64] = self._solve(self._noise * rng.standard_normal(len(self._noise)))
+        return self.batch([rng])[0]
+
+    def batch(self, rngs: Iterable[np.random.Generator]) -> Floats:
+        """Draw many fields with one factorisation.
+
+        Args:
+            rngs: one generator for each sample, which alone determines it, up to round-off.
+
+        Returns:
+            (samples, nodes) float64 in canonical order.
+        """
+        white = normals(rngs, (self._noise.shape[1],))
+        return np.ascontiguousarray(self._smooth(self._noise @ white.T).T)
+
+    def covariance(self, node: int) -> Floats:
+        """Return the covariance of one node with all nodes, (nodes,), boundary effects included."""
+        unit = np.zeros(self._mass.shape[0])
+        unit[node] = 1.0
+        for _ in range((self.alpha - 1) // 2):
+            unit = self._mass @ self._factors.solve(unit)
+        load = self._noise @ (self._noise.T @ self._factors.solve(unit))
+        return self._smooth(load)
+
+    def _smooth(self, load: Floats) -> Floats:
+        """Return (A⁻¹ M)^k A⁻¹ of one load (nodes,) or of several (nodes, samples)."""
+        out: Floats = self._factors.solve(load)
+        for _ in range((self.alpha - 1) // 2):
+            out = self._factors.solve(self._mass @ out)
         return out
