@@ -5,10 +5,10 @@ Find the pressure u (dimensionless, as is all here) with
     −div(κ ∇u) = f   in the domain, f = 1
              u = 0   on the boundary
 
-Two-phase medium, one value for each cell: κ = 12 where a Gaussian field is positive at the centre of the cell,
-else 3. The field has the covariance τ^{2(α−1)} (−Δ + τ²)^{−α}, α = 2, τ = 3, with Neumann conditions on the
-bounding box and without the constant mode: the distribution of Li et al. 2021 (Fourier Neural Operator, ICLR,
-appendix A.3), whose data live on a grid of 85 × 85 nodes as the default mesh does. Theirs are values at nodes.
+Two-phase medium, a value for each cell: κ = 12 where a Gaussian field is positive at the centre of the
+cell, else 3. The field has the covariance τ^{2(α−1)} (−Δ + τ²)^{−α}, α = 2, τ = 3, with Neumann conditions
+on the bounding box and without the constant mode: the distribution of Li et al. 2021 (Fourier Neural
+Operator, ICLR, appendix A.3), whose κ are values at nodes; the default mesh has 85 × 85 nodes.
 Log-normal medium, at the nodes: κ = exp(s g), g of Matérn covariance, smoothness 1, range ℓ.
 The operator to learn is κ ↦ u. The problem is linear in u.
 """

@@ -10,10 +10,10 @@ k [1/m] is the wave number, 1 + m the squared index of refraction. The condition
 condition of Sommerfeld at a finite distance: exact for waves that leave along the normal, an error of the
 model otherwise (Engquist & Majda 1977, Math. Comp. 31, first order). The unknown is (Re u, Im u).
 
-Random medium: u_inc = exp(i k d·x) and 1 + m = exp(w s g), g a Gaussian field of Matérn covariance, smoothness 1,
-range ℓ, and w a window that falls to zero at the outer boundary; the operator is m ↦ u. Random incidence: m = 0
-and u_inc a sum of plane waves of uniformly random directions with complex Gaussian amplitudes,
-E|u_inc|² = 1; the operator is g ↦ u with the boundary data g = −u_inc. Both are linear in u.
+Random medium: u_inc = exp(i k d·x) and 1 + m = exp(w s g), g a Gaussian field of Matérn covariance,
+smoothness 1, range ℓ, and w a window that falls to zero at the outer boundary; the operator is m ↦ u.
+Random incidence: m = 0 and u_inc a sum of plane waves of uniformly random directions with complex Gaussian
+amplitudes, E|u_inc|² = 1; the operator is g ↦ u with the boundary data g = −u_inc. Both are linear in u.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Helmholtz(spon.Problem):
 
     @cached_property
     def window(self) -> np.ndarray:
-        """w = (1 − r²/R²)² at the nodes, R the least distance of the outer boundary from the centre."""
+        """Window w = (1 − r²/R²)² at the nodes, R the least distance of "outer" from the centre."""
         points = self.nodal_level.points
         outer = points[np.unique(self.discretisation.boundaries["outer"])]
         centre = (outer.max(axis=0) + outer.min(axis=0)) / 2

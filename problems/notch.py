@@ -6,11 +6,11 @@ Find u (dimensionless, as is all here) with
       u = g   on "outer"
       u = 0   on "notch"
 
-(Lu et al. 2022, Comput. Methods Appl. Mech. Engrg. 393, 114778: Darcy flow in a triangular domain with a notch).
+(Lu et al. 2022, Comput. Methods Appl. Mech. Engrg. 393, 114778: Darcy flow in a triangle with a notch).
 g is a Gaussian process with covariance exp(−r²/2ℓ²), ℓ = 0.2, r the distance of two points of the boundary,
 or of their x coordinates alone if `horizontal`. It is conditioned to be zero where the outer boundary meets
-the notch, so that the data are continuous and u is in H1; without that, the data jump there and no
-finite-element solution converges in energy. The operator to learn is g ↦ u. It is affine in g.
+the notch, so that the data are continuous and u is in H1; without that they jump there, and the energy of
+finite-element solutions grows as the mesh is refined. The operator to learn is g ↦ u. It is affine in g.
 """
 
 from __future__ import annotations
