@@ -110,3 +110,42 @@ def test_a_problem_is_made_from_its_own_mesh_or_another_one(shared_folder):
         spon.Problem.from_mesh()
     with pytest.raises(spon.SponError, match="absent"):
         plate.from_mesh(shared_folder / "absent.msh")
+
+
+class Nonlinear(spon.Problem):
+    """−div((1 + u²) ∇u) = c f, u = g on the left and right, both inputs; u = sin(2x) + y for c = 1."""
+
+    linear = False
+    boundary_data = {"g": "left"}  # noqa: RUF012, read only
+
+    @staticmethod
+    def exact(x):
+        return np.sin(2 * x[0]) + x[1]
+
+    def make_inputs(self):
+        mesh = self.hierarchy.finest
+        return {"c": spon.Parameters(mesh, ["c"]), "g": spon.Trace(mesh, self.space, "left")}
+
+    def residual(self, u, m, v):
+        mesh = self.hierarchy.finest.dolfinx
+        x, normal = ufl.SpatialCoordinate(mesh), ufl.FacetNormal(mesh)
+        exact = ufl.sin(2 * x[0]) + x[1]
+        flux = (1 + exact**2) * ufl.grad(exact)
+        form = (1 + u**2) * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx + m["c"] * ufl.div(flux) * v * ufl.dx
+        return form - ufl.dot(flux, normal) * v * (self.ds("top") + self.ds("bottom"))
+
+
+@pytest.mark.mpi
+def test_a_nonlinear_problem_with_boundary_data_converges_at_its_rate():
+    def solved(refinements, c=1.0):
+        problem = Nonlinear(on_square(4, refinements, WORLD), {"left": 0.0, "right": Nonlinear.exact})
+        g = problem.encoders["g"](Nonlinear.exact)
+        found = problem.solution({"c": c, "g": g})
+        np.testing.assert_array_equal(found.values[problem.discretisation.boundary_dofs["left"]], g)
+        assert found.statistics["iterations"] > 1
+        return found.values - Nonlinear.exact(problem.nodal_level.points.T)
+
+    coarse, fine = (np.abs(solved(n)).max() for n in (1, 3))
+    assert np.log2(coarse / fine) / 2 > 1.8
+    assert fine < 1e-3
+    assert np.abs(solved(1, c=2.0)).max() > 0.1
