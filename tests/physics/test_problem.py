@@ -135,6 +135,27 @@ class Nonlinear(spon.Problem):
         return form - ufl.dot(flux, normal) * v * (self.ds("top") + self.ds("bottom"))
 
 
+class Recorder:
+    """A load that remembers its values."""
+
+    def __init__(self):
+        self.shares = []
+
+    def __setattr__(self, name, value):
+        if name == "value":
+            self.shares.append(value)
+        else:
+            super().__setattr__(name, value)
+
+
+def test_the_load_is_raised_in_steps():
+    problem = Nonlinear(on_square(3, 0), {"left": 0.0, "right": Nonlinear.exact})
+    problem.load, problem.load_steps = Recorder(), 4
+    found = problem.solution({"c": 1.0, "g": problem.encoders["g"](Nonlinear.exact)})
+    np.testing.assert_allclose(problem.load.shares, [0.25, 0.5, 0.75, 1.0])
+    assert (found.statistics["load_steps"], found.statistics["bisections"]) == (4, 0)
+
+
 @pytest.mark.mpi
 def test_a_nonlinear_problem_with_boundary_data_converges_at_its_rate():
     def solved(refinements, c=1.0):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mpi4py import MPI
+from stresses import von_mises
 
 import spon
 from meshes import box
@@ -33,6 +34,8 @@ def test_uniaxial_tension_is_exact(cell_type, degree):
     m = problem.encoders["t"](lambda x: np.stack([6 + 0 * x[0], 0 * x[0], 0 * x[0]]))
     u = problem.solve(m).reshape(-1, 3)
     np.testing.assert_allclose(u, problem.order.canonical.nodes * [3.0, -0.9, -0.9], atol=1e-11)
+    if problem.comm.size == 1:
+        np.testing.assert_allclose(von_mises(problem, u.ravel(), m), 6.0, rtol=1e-10)
 
 
 def test_linear_in_the_traction_and_inverse_in_the_modulus():

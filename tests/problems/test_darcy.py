@@ -58,6 +58,18 @@ def test_the_medium_has_two_phases_that_share_the_domain_evenly():
     assert np.abs(share - 0.5).max() < 4 * np.sqrt(0.25 / 300)
 
 
+def test_a_sample_is_the_same_medium_on_a_finer_mesh():
+    """The child in the middle of a cell has its centre."""
+    coarse = Darcy(on_square(4, 0))
+    fine = coarse.refined()
+    centres = fine.hierarchy.finest.arrays.centroids[3::4]
+    np.testing.assert_allclose(centres, coarse.hierarchy.finest.arrays.centroids, atol=1e-14)
+    for number in range(5):
+        m = [problem.sample(generator(0, number)) for problem in (coarse, fine)]
+        np.testing.assert_array_equal(m[1][3::4], m[0])
+        assert len(np.unique(m[0])) == 2
+
+
 def test_the_mean_of_the_logarithm_is_zero():
     problem = Darcy(on_square(4, 2), kind="lognormal", sigma=0.5)
     logs = np.log([problem.sample(generator(0, k)) for k in range(400)])

@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import ufl
+from dolfinx import fem
 from mpi4py import MPI
 from scipy.optimize import fsolve
+from stresses import von_mises
 
 import spon
 from meshes import box, mapped
@@ -47,6 +50,18 @@ def test_uniaxial_loading_gives_the_homogeneous_deformation(cell_type, degree, t
     assert found.statistics["iterations"] > 2
 
 
+def test_the_derived_stress_is_that_of_simple_shear_whatever_the_rotation(rng):
+    """Cauchy's stress is (μ (b − I) + λ ln J I) / J with b = F Fᵀ."""
+    problem = block(Hyperelasticity, {"left": "fixed", "right": "end"}, young=2.0, poisson=0.3, degree=1)
+    F = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    F = F * np.sign(np.linalg.det(F)) @ (np.eye(3) + np.outer([0.8, 0, 0], [0, 1, 0.5]))
+    u = (problem.order.canonical.nodes @ (F - np.eye(3)).T).ravel()
+    stress = 2.0 / 2.6 * (F @ F.T - np.eye(3))
+    deviator = stress - np.trace(stress) / 3 * np.eye(3)
+    expected = np.sqrt(1.5 * (deviator**2).sum())
+    np.testing.assert_allclose(von_mises(problem, u, np.zeros(3)), expected, rtol=1e-12)
+
+
 def test_small_loads_are_those_of_linear_elasticity_to_first_order():
     """u(s t) = s u₁ + s² u₂ + …, u₁ that of the linear problem."""
     options = {"poisson": 0.3, "degree": 2, "length": 2.0}
@@ -70,6 +85,17 @@ def test_the_solution_does_not_depend_on_the_load_steps():
     np.testing.assert_allclose(v.values, u.values, atol=1e-9 * np.abs(u.values).max())
     linear = np.abs(problem.solve(1e-3 * t)).max() * 1e3
     assert np.abs(u.values).max() < 0.95 * linear  # tension stiffens it against bending
+
+
+def test_the_load_multiplies_the_traction():
+    problem = Hyperelasticity.from_mesh(group=MPI.COMM_SELF, refinements=0)
+    u, v = fem.Function(problem.space), ufl.TestFunction(problem.space)
+    form = fem.form(problem.residual(u, problem.coefficients.ufl, v))
+    problem.coefficients.set(np.array([1.0, 2.0, 3.0]))
+    whole = fem.assemble_vector(form).array.copy()
+    problem.load.value = 0.25
+    np.testing.assert_allclose(fem.assemble_vector(form).array, whole / 4, atol=1e-15)
+    assert np.abs(whole).max() > 0.1
 
 
 def test_tractions_stay_within_their_bounds():
