@@ -92,3 +92,81 @@ def test_floor_is_below_the_solution_and_falls_at_its_rate(problem, dataset):
     fine = fe_floor(fine_problem, kind(fine_problem.discretisation, smooth, outputs, np.arange(2)))
     assert coarse.best_l2[0] / fine.best_l2[0] > 3.0
     assert 1.7 < coarse.best_h1[0] / fine.best_h1[0] < 2.3
+
+
+@pytest.mark.mpi
+def test_a_problem_is_made_from_its_own_mesh_or_another_one(shared_folder):
+    plate = spon.load_problem(spon.find_problem("plate.py")).Plate
+    own = plate.from_mesh(group=MPI.COMM_SELF, refinements=1, source=2.0)
+    assert len(own.hierarchy.meshes) == 2
+    assert (own.comm.size, own.source) == (1, 2.0)
+    assert len(plate.from_mesh().hierarchy.meshes) == 1 + plate.default_refinements
+    other = plate.from_mesh(spon.find_mesh("cell.geo"))
+    assert len(other.hierarchy.meshes) == 1
+    assert other.comm.size == WORLD.size
+    with pytest.raises(spon.SponError, match="refinements = -1; allowed: 0, 1, 2"):
+        plate.from_mesh(refinements=-1)
+    with pytest.raises(spon.SponError, match="Problem names no mesh of its own; allowed: the path of a mesh"):
+        spon.Problem.from_mesh()
+    with pytest.raises(spon.SponError, match="absent"):
+        plate.from_mesh(shared_folder / "absent.msh")
+
+
+class Nonlinear(spon.Problem):
+    """−div((1 + u²) ∇u) = c f, u = g on the left and right, both inputs; u = sin(2x) + y for c = 1."""
+
+    linear = False
+    boundary_data = {"g": "left"}  # noqa: RUF012, read only
+
+    @staticmethod
+    def exact(x):
+        return np.sin(2 * x[0]) + x[1]
+
+    def make_inputs(self):
+        mesh = self.hierarchy.finest
+        return {"c": spon.Parameters(mesh, ["c"]), "g": spon.Trace(mesh, self.space, "left")}
+
+    def residual(self, u, m, v):
+        mesh = self.hierarchy.finest.dolfinx
+        x, normal = ufl.SpatialCoordinate(mesh), ufl.FacetNormal(mesh)
+        exact = ufl.sin(2 * x[0]) + x[1]
+        flux = (1 + exact**2) * ufl.grad(exact)
+        form = (1 + u**2) * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx + m["c"] * ufl.div(flux) * v * ufl.dx
+        return form - ufl.dot(flux, normal) * v * (self.ds("top") + self.ds("bottom"))
+
+
+class Recorder:
+    """A load that remembers its values."""
+
+    def __init__(self):
+        self.shares = []
+
+    def __setattr__(self, name, value):
+        if name == "value":
+            self.shares.append(value)
+        else:
+            super().__setattr__(name, value)
+
+
+def test_the_load_is_raised_in_steps():
+    problem = Nonlinear(on_square(3, 0), {"left": 0.0, "right": Nonlinear.exact})
+    problem.load, problem.load_steps = Recorder(), 4
+    found = problem.solution({"c": 1.0, "g": problem.encoders["g"](Nonlinear.exact)})
+    np.testing.assert_allclose(problem.load.shares, [0.25, 0.5, 0.75, 1.0])
+    assert (found.statistics["load_steps"], found.statistics["bisections"]) == (4, 0)
+
+
+@pytest.mark.mpi
+def test_a_nonlinear_problem_with_boundary_data_converges_at_its_rate():
+    def solved(refinements, c=1.0):
+        problem = Nonlinear(on_square(4, refinements, WORLD), {"left": 0.0, "right": Nonlinear.exact})
+        g = problem.encoders["g"](Nonlinear.exact)
+        found = problem.solution({"c": c, "g": g})
+        np.testing.assert_array_equal(found.values[problem.discretisation.boundary_dofs["left"]], g)
+        assert found.statistics["iterations"] > 1
+        return found.values - Nonlinear.exact(problem.nodal_level.points.T)
+
+    coarse, fine = (np.abs(solved(n)).max() for n in (1, 3))
+    assert np.log2(coarse / fine) / 2 > 1.8
+    assert fine < 1e-3
+    assert np.abs(solved(1, c=2.0)).max() > 0.1

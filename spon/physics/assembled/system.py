@@ -11,6 +11,8 @@ from dolfinx import fem
 from dolfinx.fem import petsc
 from petsc4py import PETSc
 
+from spon.fem.newton import NewtonSolver
+
 __all__ = ["LinearSystem", "NonlinearSystem"]
 
 Floats = npt.NDArray[np.float64]
@@ -74,18 +76,23 @@ class NonlinearSystem:
     """A problem nonlinear in u, solved by Newton's method on the admissible functions.
 
     Args:
-        problem: nonlinear; if it has an attribute `load`, a `dolfinx.fem.Constant` in its residual, that
-            is raised to one in `load_steps` steps.
+        problem: nonlinear; its `load`, if it has one, is raised to one in `load_steps` steps.
     """
 
     def __init__(self, problem: Any) -> None:
-        from spon.fem.newton import NewtonSolver
-
-        space = problem.space
         self._order, self._steps = problem.order, problem.load_steps
-        self._u = fem.Function(space)
-        residual = problem.residual(self._u, problem.coefficients.ufl, ufl.TestFunction(space))
-        self._solver = NewtonSolver(problem, self._u, residual)
+        inputs, load = problem.coefficients.ufl, problem.load
+
+        def set_load(share: float) -> None:
+            load.value = share
+
+        self._solver = NewtonSolver(
+            problem.order,
+            problem.constraint,
+            lambda u, v: problem.residual(u, inputs, v),
+            options=problem.solver_options,
+            load=None if load is None else set_load,
+        )
 
     def solve(self, shift: Floats | None) -> tuple[Floats, dict[str, float]]:
         """Solve from zero. Collective.
@@ -94,9 +101,20 @@ class NonlinearSystem:
             shift: (DoFs,) u_g of the sample; None: that of the constraint.
 
         Returns:
-            (DoFs,) u in canonical order, and statistics.
+            (DoFs,) u in canonical order, and statistics: `iterations` of Newton, `load_steps`, and
+            `bisections` of load steps that failed.
+
+        Raises:
+            SponError: no convergence.
         """
-        raise NotImplementedError
+        values = self._order.gather(self._solver.solve(shift, steps=self._steps))
+        found = self._solver.statistics
+        assert found is not None
+        return values, {
+            "iterations": float(found.iterations),
+            "load_steps": float(found.steps),
+            "bisections": float(found.bisections),
+        }
 
 
 def _depends(form: Any, coefficients: Any) -> bool:
