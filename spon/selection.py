@@ -1,0 +1,138 @@
+"""Which of several ways to do the same job: tried, timed, and the quick ones taken more and more often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spon.bandit import TsallisInf
+from spon.errors import SponError
+
+__all__ = ["Selection"]
+
+_WORST = 3.0  # times the usual cost: loss 1. Near 1 so that small differences count, and one outlier does not
+_HOPELESS = 5.0  # times the usual cost: such an arm is set aside
+_REST = 10  # times cost / usual: the rounds that it rests, so that a visit adds a tenth; doubles each time
+_MEMORY = 0.1  # weight of the newest cost in an arm's mean: costs may drift
+
+
+class Selection:
+    """Choose arms by their costs, which have no bound that is known beforehand.
+
+    Each arm is tried once, in the order given; then `TsallisInf` draws. The usual cost is the smallest mean of
+    an arm so far. A cost c becomes the loss (c / usual − 1) / 2, cut off at 0 and 1: the quickest arm loses
+    about nothing, one of three times its cost or more loses 1. Had losses been scaled by the largest cost seen,
+    one slow arm would make all others look alike. An arm whose mean is r ≥ 5 times the usual, or which failed
+    at r times the usual, rests for 10 r rounds, then 20 r, 40 r, …: even logarithmically few visits to an arm
+    a hundred times slower would cost more than all others.
+
+    Args:
+        arms: number of arms.
+        seed: of the draws.
+
+    Attributes:
+        means: (arms,) mean cost of each, newer ones weighted more; NaN before the first.
+    """
+
+    def __init__(self, arms: int, seed: int = 0) -> None:
+        self._bandit = TsallisInf(arms, np.random.default_rng(seed))
+        self.means = np.full(arms, np.nan)
+        self._tries = np.zeros(arms, dtype=np.int64)
+        self._strikes = np.zeros(arms, dtype=np.int64)
+        self._free_at = np.zeros(arms, dtype=np.int64)  # round at which an arm may be drawn again
+        self._dropped = np.zeros(arms, dtype=bool)
+        self._round = 0
+        self._drawn: tuple[int, float] | None = None
+
+    @property
+    def usual(self) -> float:
+        """The smallest mean cost of an arm; infinity before the first."""
+        return float(np.nanmin(self.means)) if np.isfinite(self.means).any() else np.inf
+
+    def choose(self) -> int | None:
+        """Return the number of an arm, whose cost or failure has to be told next; None: none is left."""
+        self._round += 1
+        left = ~self._dropped
+        untried = np.flatnonzero(left & (self._tries == 0))
+        allowed = left & (self._free_at <= self._round)
+        if len(untried):
+            self._drawn = int(untried[0]), 1.0
+        elif allowed.any():
+            arm = self._bandit.choose(allowed)
+            self._drawn = arm, float(self._bandit.probabilities(allowed)[arm])
+        else:
+            self._drawn = None
+        return None if self._drawn is None else self._drawn[0]
+
+    def cost(self, value: float) -> None:
+        """Tell what the chosen arm has cost.
+
+        Args:
+            value: positive, in any unit that is the same for all arms.
+
+        Raises:
+            SponError: not positive, or no arm was chosen.
+        """
+        if not 0.0 < value < np.inf:
+            raise SponError(f"cost {value}; allowed: positive and finite")
+        arm, probability = self._take()
+        weight = max(1.0 / self._tries[arm], _MEMORY)
+        self.means[arm] = value if self._tries[arm] == 1 else (1 - weight) * self.means[arm] + weight * value
+        loss = float(np.clip((value / self.usual - 1.0) / (_WORST - 1.0), 0.0, 1.0))
+        self._bandit.update(arm, loss, probability)
+        if self.means[arm] >= _HOPELESS * self.usual:
+            self._set_aside(arm, self.means[arm])
+        else:
+            self._strikes[arm] = 0
+
+    def failure(self, value: float) -> None:
+        """Tell that the chosen arm has failed: loss 1, and a rest. Its mean cost stays what it was.
+
+        Args:
+            value: what the attempt has cost.
+        """
+        arm, probability = self._take()
+        self._bandit.update(arm, 1.0, probability)
+        self._set_aside(arm, value)
+
+    def drop(self, arm: int) -> None:
+        """Never choose an arm again."""
+        self._dropped[arm] = True
+        self.means[arm] = np.nan
+
+    def _take(self) -> tuple[int, float]:
+        if self._drawn is None:
+            raise SponError("a cost without an arm; allowed: one for each arm chosen")
+        drawn, self._drawn = self._drawn, None
+        self._tries[drawn[0]] += 1
+        return drawn
+
+    def _set_aside(self, arm: int, cost: float) -> None:
+        ratio = max(1.0, cost / self.usual) if np.isfinite(self.usual) else 1.0
+        rest = min(_REST * ratio * 2.0 ** int(self._strikes[arm]), 1e15)
+        self._free_at[arm] = self._round + 1 + int(rest)
+        self._strikes[arm] += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next choices depend on, as JSON can hold it."""
+        names = ("_tries", "_strikes", "_free_at", "_dropped")
+        arrays = {name[1:]: getattr(self, name).tolist() for name in names}
+        means = [None if np.isnan(m) else float(m) for m in self.means]
+        return arrays | {"means": means, "round": self._round, "bandit": self._bandit.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Args:
+            state: from `state` of a selection among as many arms.
+
+        Raises:
+            SponError: another number of arms.
+        """
+        self._bandit.restore(state["bandit"])
+        for name in ("tries", "strikes", "free_at"):
+            setattr(self, f"_{name}", np.array(state[name], dtype=np.int64))
+        self._dropped = np.array(state["dropped"], dtype=bool)
+        self.means = np.array([np.nan if m is None else m for m in state["means"]])
+        self._round, self._drawn = int(state["round"]), None
