@@ -74,11 +74,7 @@ class Selection:
         Raises:
             SponError: not positive, or no arm was chosen.
         """
-        if not 0.0 < value < np.inf:
-            raise SponError(f"cost {value}; allowed: positive and finite")
-        arm, probability = self._take()
-        weight = max(1.0 / self._tries[arm], _MEMORY)
-        self.means[arm] = value if self._tries[arm] == 1 else (1 - weight) * self.means[arm] + weight * value
+        arm, probability = self._take(value)
         loss = float(np.clip((value / self.usual - 1.0) / (_WORST - 1.0), 0.0, 1.0))
         self._bandit.update(arm, loss, probability)
         if self.means[arm] >= _HOPELESS * self.usual:
@@ -87,12 +83,12 @@ class Selection:
             self._strikes[arm] = 0
 
     def failure(self, value: float) -> None:
-        """Tell that the chosen arm has failed: loss 1, and a rest. Its mean cost stays what it was.
+        """Tell that the chosen arm has failed: loss 1, and a rest.
 
         Args:
-            value: what the attempt has cost.
+            value: what the attempt has cost, and what was done instead.
         """
-        arm, probability = self._take()
+        arm, probability = self._take(value)
         self._bandit.update(arm, 1.0, probability)
         self._set_aside(arm, value)
 
@@ -101,17 +97,20 @@ class Selection:
         self._dropped[arm] = True
         self.means[arm] = np.nan
 
-    def _take(self) -> tuple[int, float]:
+    def _take(self, value: float) -> tuple[int, float]:
         if self._drawn is None:
             raise SponError("a cost without an arm; allowed: one for each arm chosen")
-        drawn, self._drawn = self._drawn, None
-        self._tries[drawn[0]] += 1
-        return drawn
+        if not 0.0 < value < np.inf:
+            raise SponError(f"cost {value}; allowed: positive and finite")
+        (arm, probability), self._drawn = self._drawn, None
+        self._tries[arm] += 1
+        weight = max(1.0 / self._tries[arm], _MEMORY)
+        self.means[arm] = value if self._tries[arm] == 1 else (1 - weight) * self.means[arm] + weight * value
+        return arm, probability
 
     def _set_aside(self, arm: int, cost: float) -> None:
-        ratio = max(1.0, cost / self.usual) if np.isfinite(self.usual) else 1.0
-        rest = min(_REST * ratio * 2.0 ** int(self._strikes[arm]), 1e15)
-        self._free_at[arm] = self._round + 1 + int(rest)
+        rest = _REST * max(1.0, cost / self.usual) * 2.0 ** int(self._strikes[arm])
+        self._free_at[arm] = self._round + 1 + int(min(rest, 1e15))
         self._strikes[arm] += 1
 
     def state(self) -> dict[str, Any]:

@@ -59,8 +59,14 @@ def test_failing_arms_rest_and_dropped_arms_are_gone():
     assert selection.choose() is None
     with pytest.raises(SponError, match="without an arm"):
         selection.cost(1.0)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.inf, np.nan])
+def test_impossible_costs_are_refused(bad):
+    selection = Selection(2)
+    selection.choose()
     with pytest.raises(SponError, match="positive and finite"):
-        selection.cost(0.0)
+        selection.cost(bad)
 
 
 def test_a_restored_selection_goes_on_alike():
