@@ -73,13 +73,27 @@ class TsallisInf:
         """
         return int(self._rng.choice(len(self._losses), p=self.probabilities(allowed)))
 
-    def update(self, arm: int, loss: float, probability: float) -> None:
+    def expect(self, losses: Floats, rounds: float) -> None:
+        """Begin as if arms had been seen to lose something for a number of rounds.
+
+        Args:
+            losses: (arms,) in [0, 1].
+            rounds: the weight of this knowledge.
+        """
+        self._losses += rounds * np.asarray(losses)
+
+    def update(self, arm: int, loss: float, probability: float, predicted: Floats | None = None) -> None:
         """Take note of what a drawn arm has cost.
+
+        With predictions m the estimate is m_i, plus (ℓ − m) / p for the drawn arm: right on average whatever
+        they are, and with little variance where they are good (C.-Y. Wei, H. Luo, "More adaptive algorithms
+        for adversarial bandits", COLT 2018).
 
         Args:
             arm: its number.
             loss: in [0, 1].
-            probability: with which it was drawn; 1 for an arm that was not left to chance.
+            probability: with which it was drawn.
+            predicted: (arms,) losses in [0, 1] that were expected before this one was seen; default: 0.
 
         Raises:
             SponError: a value outside these ranges.
@@ -89,6 +103,9 @@ class TsallisInf:
                 f"arm {arm}, loss {loss}, probability {probability}; "
                 f"allowed: 0 to {len(self._losses) - 1}, 0 to 1, above 0 to 1"
             )
+        if predicted is not None:
+            self._losses += predicted
+            loss -= predicted[arm]
         self._losses[arm] += loss / probability
         self._rounds += 1
 

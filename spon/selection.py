@@ -11,8 +11,9 @@ from spon.errors import SponError
 
 __all__ = ["Selection"]
 
-_WORST = 3.0  # times the usual cost: loss 1. Near 1 so that small differences count, and one outlier does not
-_HOPELESS = 5.0  # times the usual cost: such an arm is set aside
+_WORST = 2.0  # times the usual cost: loss 1. Near 1 so that small differences count, and one outlier does not
+_KNOWN = 10.0  # rounds that the first try of each arm counts for: wall times vary by little
+_HOPELESS = 3.0  # times the usual cost: such an arm is set aside
 _REST = 10  # times cost / usual: the rounds that it rests, so that a visit adds a tenth; doubles each time
 _MEMORY = 0.1  # weight of the newest cost in an arm's mean: costs may drift
 
@@ -21,9 +22,9 @@ class Selection:
     """Choose arms by their costs, which have no bound that is known beforehand.
 
     Each arm is tried once, in the order given; then `TsallisInf` draws. The usual cost is the smallest mean of
-    an arm so far. A cost c becomes the loss (c / usual − 1) / 2, cut off at 0 and 1: the quickest arm loses
-    about nothing, one of three times its cost or more loses 1. Had losses been scaled by the largest cost seen,
-    one slow arm would make all others look alike. An arm whose mean is r ≥ 5 times the usual, or which failed
+    an arm so far. A cost c becomes the loss c / usual − 1, cut off at 0 and 1: the quickest arm loses
+    about nothing, one of twice its cost or more loses 1. Had losses been scaled by the largest cost seen,
+    one slow arm would make all others look alike. An arm whose mean is r ≥ 3 times the usual, or which failed
     at r times the usual, rests for 10 r rounds, then 20 r, 40 r, …: even logarithmically few visits to an arm
     a hundred times slower would cost more than all others.
 
@@ -43,7 +44,7 @@ class Selection:
         self._free_at = np.zeros(arms, dtype=np.int64)  # round at which an arm may be drawn again
         self._dropped = np.zeros(arms, dtype=bool)
         self._round = 0
-        self._drawn: tuple[int, float] | None = None
+        self._drawn: tuple[int, float | None] | None = None
 
     @property
     def usual(self) -> float:
@@ -57,7 +58,7 @@ class Selection:
         untried = np.flatnonzero(left & (self._tries == 0))
         allowed = left & (self._free_at <= self._round)
         if len(untried):
-            self._drawn = int(untried[0]), 1.0
+            self._drawn = int(untried[0]), None
         elif allowed.any():
             arm = self._bandit.choose(allowed)
             self._drawn = arm, float(self._bandit.probabilities(allowed)[arm])
@@ -74,9 +75,7 @@ class Selection:
         Raises:
             SponError: not positive, or no arm was chosen.
         """
-        arm, probability = self._take(value)
-        loss = float(np.clip((value / self.usual - 1.0) / (_WORST - 1.0), 0.0, 1.0))
-        self._bandit.update(arm, loss, probability)
+        arm = self._take(value, failed=False)
         if self.means[arm] >= _HOPELESS * self.usual:
             self._set_aside(arm, self.means[arm])
         else:
@@ -88,25 +87,32 @@ class Selection:
         Args:
             value: what the attempt has cost, and what was done instead.
         """
-        arm, probability = self._take(value)
-        self._bandit.update(arm, 1.0, probability)
-        self._set_aside(arm, value)
+        self._set_aside(self._take(value, failed=True), value)
 
     def drop(self, arm: int) -> None:
         """Never choose an arm again."""
         self._dropped[arm] = True
         self.means[arm] = np.nan
 
-    def _take(self, value: float) -> tuple[int, float]:
+    def _take(self, value: float, failed: bool) -> int:
         if self._drawn is None:
             raise SponError("a cost without an arm; allowed: one for each arm chosen")
         if not 0.0 < value < np.inf:
             raise SponError(f"cost {value}; allowed: positive and finite")
         (arm, probability), self._drawn = self._drawn, None
+        predicted = self._loss(self.means)
         self._tries[arm] += 1
         weight = max(1.0 / self._tries[arm], _MEMORY)
         self.means[arm] = value if self._tries[arm] == 1 else (1 - weight) * self.means[arm] + weight * value
-        return arm, probability
+        if probability is not None:
+            loss = 1.0 if failed else float(self._loss(np.array(value)))
+            self._bandit.update(arm, loss, probability, predicted)
+        elif (self._dropped | (self._tries > 0)).all():
+            self._bandit.expect(self._loss(self.means), _KNOWN)
+        return arm
+
+    def _loss(self, costs: Any) -> Any:
+        return np.nan_to_num(np.clip((costs / self.usual - 1.0) / (_WORST - 1.0), 0.0, 1.0), nan=1.0)
 
     def _set_aside(self, arm: int, cost: float) -> None:
         rest = _REST * max(1.0, cost / self.usual) * 2.0 ** int(self._strikes[arm])
