@@ -78,7 +78,9 @@ def test_a_restored_bandit_draws_the_same_arms():
         TsallisInf(2, np.random.default_rng(0)).restore(bandit.state())
 
 
-@pytest.mark.parametrize(("arm", "loss", "p"), [(3, 0.5, 0.5), (0, 1.5, 0.5), (0, 0.5, 0.0), (0, np.nan, 0.5)])
+@pytest.mark.parametrize(
+    ("arm", "loss", "p"), [(3, 0.5, 0.5), (0, 1.5, 0.5), (0, 0.5, 0.0), (0, np.nan, 0.5)]
+)
 def test_values_out_of_range_are_refused(arm, loss, p):
     with pytest.raises(SponError, match="allowed: 0 to 2"):
         TsallisInf(3, np.random.default_rng(0)).update(arm, loss, p)

@@ -38,7 +38,9 @@ class Arm:
     lag: int = 1
 
 
-def standard_arms(comm: Any, unknowns: int, dim: int, symmetric: bool, definite: bool, singular: bool) -> list[Arm]:
+def standard_arms(
+    comm: Any, unknowns: int, dim: int, symmetric: bool, definite: bool, singular: bool
+) -> list[Arm]:
     """Return arms for a kind of system, those that are usually quick first.
 
     Incomplete factors and relaxation act on the part of the matrix that a rank owns. Factorisations are among
@@ -147,7 +149,7 @@ class ArmSolver:
         self._start, self._late, middle = start, False, start
         try:
             self._krylov.attach(system)
-            ksp.getPC().setReusePreconditioner(changed and not due)
+            ksp.getPC().setReusePreconditioner(not (changed and due))
             ksp.setUp()
             ksp.setUpOnBlocks()
             middle = time.perf_counter()

@@ -22,7 +22,9 @@ __all__ = ["ArmTotal", "SolveRecord", "TunedSolver"]
 
 Floats = npt.NDArray[np.float64]
 _PATIENCE = 10.0  # times the usual cost after which an arm is stopped
+_GRACE = 0.02  # seconds that an arm has anyway: less may be a whim of the operating system
 _ROUNDING = 16 * np.finfo(np.float64).eps
+_SINGULAR = 1e-6  # of the right-hand side: rounding leaves more only where the matrix is singular
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class TunedSolver:
             arms = standard_arms(comm, free, dim, symmetric, definite, singular)
         names = [arm.name for arm in arms]
         if len({*names}) < len(names) or "last resort" in names or any(arm.lag < 1 for arm in arms):
-            raise SponError(f"arms {names}; allowed: names that differ, not 'last resort', and lags of at least 1")
+            raise SponError(
+                f"arms {names}; allowed: names that differ, not 'last resort', and lags of at least 1"
+            )
         self.order, self.constraint, self.comm, self.rtol = order, constraint, comm, rtol
         self.log: list[SolveRecord] = []
         self.dropped: dict[str, str] = {}
@@ -155,7 +159,9 @@ class TunedSolver:
             rescue = self._last_resort.attempt(self.system, self.rtol * size, np.inf)
             trouble, residual = self._verdict(rescue, size)
             if trouble:
-                raise SponError(f"no solver reached the tolerance: {name or '-'}: {failure}; {solver}: {trouble}")
+                raise SponError(
+                    f"no solver reached the tolerance: {name or '-'}: {failure}; {solver}: {trouble}"
+                )
             seconds += rescue.setup + rescue.iterating
         if number is not None:
             self._tell(number, tried, failure, seconds)
@@ -164,7 +170,7 @@ class TunedSolver:
         return self.system.solution()
 
     def _budget(self) -> float:
-        return _PATIENCE * self._selection.usual
+        return max(_PATIENCE * self._selection.usual, _GRACE)
 
     def _verdict(self, tried: Attempt, size: float) -> tuple[str, float]:
         """Return why the present û is no solution (empty if it is one) and the norm of its residual."""
@@ -174,7 +180,7 @@ class TunedSolver:
         if left <= 1.5 * self.rtol * size:  # methods update their residual: the true one drifts from it
             return "", left
         bound = self.system.matrix.norm(PETSc.NormType.NORM_INFINITY) * self.system.x.norm()
-        if left <= self.rtol * size + _ROUNDING * bound:
+        if left <= self.rtol * size + min(_ROUNDING * bound, _SINGULAR * size):
             return "", left
         return f"residual norm {left:.3g}, right-hand side {size:.3g}", left
 
