@@ -37,7 +37,8 @@ class TsallisInf:
     def __init__(self, arms: int, rng: np.random.Generator) -> None:
         if arms < 1:
             raise SponError(f"a bandit of {arms} arms; allowed: at least 1")
-        self._losses, self._rounds, self._rng = np.zeros(arms), 0, rng
+        self._losses: Floats = np.zeros(arms)
+        self._rounds, self._rng = 0, rng
 
     @property
     def rounds(self) -> int:
@@ -57,7 +58,7 @@ class TsallisInf:
         mask = np.ones(len(out), dtype=bool) if allowed is None else np.asarray(allowed, dtype=bool)
         if mask.shape != out.shape or not mask.any():
             raise SponError(
-                f"allowed arms of shape {mask.shape}, {mask.sum()} of them; allowed: ({len(out)},), at least 1"
+                f"{mask.sum()} arms allowed by shape {mask.shape}; allowed: ({len(out)},), at least 1"
             )
         out[mask] = _distribution(self._losses[mask], 2.0 / np.sqrt(self._rounds + 1.0))
         return out

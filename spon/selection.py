@@ -22,13 +22,13 @@ _MEMORY = 5  # latest costs that count: costs may drift
 class Selection:
     """Choose arms by their costs, which have no bound that is known beforehand.
 
-    Each arm is tried once, in the order given; then `TsallisInf` draws. What an arm
-    costs is the median of its last five costs, which a machine that stalls now and then does not upset; the
-    usual cost is that of the cheapest arm. A cost c becomes the loss c / usual − 1, cut off at 0 and 1: the quickest arm loses
-    about nothing, one of twice its cost or more loses 1. Had losses been scaled by the largest cost seen,
-    one slow arm would make all others look alike. An arm that costs r ≥ 3 times the usual, or failed
-    at r times the usual, rests for 10 r rounds (at first 100 at most), then 20 r, 40 r, …: even logarithmically few visits to an arm
-    a hundred times slower would cost more than all others.
+    Each arm is tried once, in the order given; then `TsallisInf` draws. What an arm costs is the median of its
+    last five costs, which a machine that stalls now and then does not upset; the usual cost is that of the
+    cheapest arm. A cost c becomes the loss c / usual − 1, cut off at 0 and 1: the quickest arm loses about
+    nothing, one of twice its cost or more loses 1. Had losses been scaled by the largest cost seen, one slow
+    arm would make all others look alike. An arm that costs r ≥ 3 times the usual, or failed at r times the
+    usual, rests for 10 r rounds (at first 100 at most), then 20 r, 40 r, …: even logarithmically few visits
+    to an arm a hundred times slower would cost more than all others.
 
     Args:
         arms: number of arms.
@@ -141,10 +141,10 @@ class Selection:
         self._bandit.restore(state["bandit"])
         for name in ("tries", "strikes", "free_at"):
             setattr(self, f"_{name}", np.array(state[name], dtype=np.int64))
-        self._dropped = np.array(state["dropped"], dtype=bool)
+        self._dropped[:] = state["dropped"]
         self._recent = [list(costs) for costs in state["recent"]]
-        costs = [_lower_median(c) if c and not d else np.nan for c, d in zip(self._recent, self._dropped)]
-        self.costs = np.array(costs)
+        self.costs[:] = [_lower_median(costs) if costs else np.nan for costs in self._recent]
+        self.costs[self._dropped] = np.nan
         self._round, self._drawn = int(state["round"]), None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from petsc4py import PETSc
 
 from spon.constraint import Constraint
 from spon.errors import SponError

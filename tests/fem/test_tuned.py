@@ -157,7 +157,7 @@ class Counting:
 
     setups = 0
 
-    def setUp(self, pc):  # noqa: N802, PETSc's name
+    def setUp(self, pc):
         Counting.setups += 1
 
     def apply(self, pc, x, y):
