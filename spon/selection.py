@@ -22,8 +22,8 @@ _MEMORY = 5  # latest costs that count: costs may drift
 class Selection:
     """Choose arms by their costs, which have no bound that is known beforehand.
 
-    Each arm is tried once, in the order given; then `TsallisInf` draws. What an arm costs is the median of its
-    last five costs, which a machine that stalls now and then does not upset; the usual cost is that of the
+    Each arm is tried once, in the order given; then `TsallisInf` draws. What an arm costs is the median of
+    its last five costs, which a machine that stalls at times does not upset; the usual cost is that of the
     cheapest arm. A cost c becomes the loss c / usual − 1, cut off at 0 and 1: the quickest arm loses about
     nothing, one of twice its cost or more loses 1. Had losses been scaled by the largest cost seen, one slow
     arm would make all others look alike. An arm that costs r ≥ 3 times the usual, or failed at r times the
