@@ -4,10 +4,10 @@ Run with `./dev run python3 benchmarks/recycling.py`; writes results/recycling.j
 −Δu − k² n u = f on the unit square, ∂u/∂n = i k u, second-order triangles, real and imaginary part as a
 vector; a source as wide as a tenth of the square; n = 1 + 0.4 Σ z_j cos cos, z uniform in ±1/√modes; four
 wavelengths across. Tolerance 1e-8. Iterations are applications of the preconditioner, products those of the
-matrix (GCROT has one for each recycled vector in addition): means over the systems. GMRES(40) and GCROT(20, 20)
-are SciPy's, preconditioned from the right, with as many vectors in memory. Speed-up: seconds of GMRES(40) with
-the same preconditioner, unsorted, over seconds; factorise / this: seconds of a SuperLU factorisation and solve of
-every system over seconds. One thread.
+matrix (GCROT has one for each recycled vector in addition): means over the systems. GMRES(40) and
+GCROT(20, 20) are SciPy's, preconditioned from the right, with as many vectors in memory. Speed-up: seconds of
+GMRES(40) with the same preconditioner, unsorted, over seconds; factorise / this: seconds of a SuperLU
+factorisation and solve of every system over seconds. One thread.
 """
 
 import argparse
