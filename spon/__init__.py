@@ -37,6 +37,7 @@ _PUBLIC = {
     "TaggedMesh": "spon.fem.mesh",
     "Trace": "spon.fem.trace",
     "Training": "spon.training.trainer",
+    "TunedSolver": "spon.fem.tuned",
     "ZeroMean": "spon.projection",
     "decode": "spon.fem.decode",
     "dirichlet": "spon.fem.boundary",

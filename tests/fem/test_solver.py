@@ -211,6 +211,6 @@ def test_columns_are_shared_evenly():
     mesh = TaggedMesh(shuffled(box("triangle", 12)), WORLD)
     space, constraint = curls(mesh)
     with spon.ConstrainedSolver(CanonicalOrder(mesh, space), constraint) as solver:
-        counts = WORLD.allgather(solver._Z.getLocalSize()[1])
+        counts = WORLD.allgather(solver.system.Z.getLocalSize()[1])
     assert sum(counts) == constraint.Z.shape[1]
     assert max(counts) <= 1.25 * np.mean(counts)

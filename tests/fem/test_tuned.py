@@ -1,0 +1,220 @@
+"""Tuned solves: whichever arm it was, the solution is that of a factorisation, and the log says all."""
+
+import numpy as np
+import pytest
+import ufl
+from dolfinx import fem
+from mpi4py import MPI
+
+import spon
+from meshes import box
+from spon.fem.arms import Arm, standard_arms
+from spon.fem.assembly import assembled, assembled_vector
+from spon.fem.canonical import CanonicalOrder
+from spon.fem.mesh import TaggedMesh
+
+WORLD = MPI.COMM_WORLD
+JACOBI = {"ksp_type": "cg", "pc_type": "jacobi"}
+
+
+class Systems:
+    """Systems of one kind with random smooth coefficients."""
+
+    def __init__(self, kind, n=10):
+        components = 2 if kind == "elasticity" else 1
+        mesh = TaggedMesh(box("triangle", n), WORLD)
+        space = spon.lagrange(mesh, components=components)
+        self.order = CanonicalOrder(mesh, space)
+        self.constraint = spon.dirichlet(mesh, space, {"left": 0.0, "right": 1.0})
+        self.options = {}
+        self.kappa = fem.Function(fem.functionspace(mesh.dolfinx, ("DG", 0)))
+        u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
+        grad = (lambda w: ufl.sym(ufl.grad(w))) if kind == "elasticity" else ufl.grad
+        self.form = self.kappa * ufl.inner(grad(u), grad(v)) * ufl.dx
+        if kind == "advection":
+            self.form += ufl.dot(ufl.as_vector((20.0, 10.0)), ufl.grad(u)) * v * ufl.dx
+            self.options = {"symmetric": False}
+        if kind == "indefinite":
+            self.form -= 100.0 * u * v * ufl.dx
+            self.options = {"definite": False}
+        if kind == "singular":
+            self.constraint = spon.Constraint.none(self.order.size)
+            self.options = {"nullspace": "constants"}
+        x = ufl.SpatialCoordinate(mesh.dolfinx)[0]
+        self.rhs = assembled_vector((v if components == 1 else v[0] + x * v[1]) * ufl.dx)
+
+    def matrix(self, sample):
+        a, b, c = np.random.default_rng(sample).standard_normal(3)
+        wave = lambda x: np.exp(a * np.cos(3 * x[0]) + b * np.sin(4 * x[1]) + c * x[0] * x[1])  # noqa: E731
+        self.kappa.interpolate(wave)
+        return assembled(self.form)
+
+    def direct(self, matrix):
+        nullspace = self.options.get("nullspace")
+        with spon.ConstrainedSolver(self.order, self.constraint, nullspace=nullspace) as solver:
+            return self.order.gather(solver.solve(matrix, self.rhs))
+
+    def tuned(self, arms=None, **others):
+        return spon.TunedSolver(self.order, self.constraint, arms, **self.options, **others)
+
+    def arms(self):
+        kind = {"symmetric": True, "definite": True, "nullspace": None} | self.options
+        singular = kind.pop("nullspace") is not None
+        return standard_arms(WORLD, self.order.size, 2, singular=singular, **kind)
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """No arm is stopped for being slow: the test does not depend on the clock."""
+    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver: np.inf)
+
+
+KINDS = ["diffusion", "elasticity", "advection", "indefinite", "singular"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", KINDS)
+def test_solutions_are_those_of_a_factorisation(kind):
+    systems = Systems(kind)
+    with systems.tuned() as solver:
+        for sample in range(18):
+            matrix = systems.matrix(sample)
+            found = systems.order.gather(solver.solve(matrix, systems.rhs))
+            expected = systems.direct(matrix)
+            np.testing.assert_allclose(found, expected, atol=1e-8 * np.abs(expected).max())
+            assert systems.constraint.violation(found[None])[0] <= 1e-14 * np.abs(found).max()
+        log, totals = solver.log, solver.totals()
+    assert [record.system for record in log] == list(range(18))
+    assert len({record.arm for record in log}) == len(totals) == len(systems.arms())  # each was tried
+    assert max(record.residual for record in log) <= 2e-10
+    assert all(record.seconds > 0 for record in log)
+    assert {record.solver for record in log if record.failure} <= {"last resort"}
+    assert all(record.solver == record.arm for record in log if not record.failure)
+    assert sum(total.systems for total in totals.values()) == 18
+    assert sum(total.seconds for total in totals.values()) == pytest.approx(sum(r.seconds for r in log))
+    assert all(other == log for other in WORLD.allgather(log))
+
+
+@pytest.mark.mpi
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_arm_solves(kind):
+    systems = Systems(kind, n=6)
+    matrices = [systems.matrix(sample) for sample in range(2)]
+    expected = [systems.direct(matrix) for matrix in matrices]
+    arms = systems.arms()
+    assert len(arms) >= 5
+    for arm in arms:
+        with systems.tuned([arm]) as solver:
+            for matrix, values in zip(matrices, expected, strict=True):
+                found = systems.order.gather(solver.solve(matrix, systems.rhs))
+                np.testing.assert_allclose(found, values, atol=1e-8 * np.abs(values).max())
+            assert [record.failure for record in solver.log] == ["", ""], arm
+            assert not solver.dropped
+
+
+@pytest.mark.mpi
+@pytest.mark.usefixtures("patient")
+def test_failing_arms_are_replaced():
+    systems = Systems("diffusion")
+    arms = [
+        Arm("no such", {"pc_type": "nonsense"}),
+        Arm("no package", {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "nonsense"}),
+        Arm("diverging", {"ksp_type": "richardson", "pc_type": "none"}),
+        Arm("wrong", {"ksp_type": "preonly", "pc_type": "jacobi"}),
+    ]
+    matrix = systems.matrix(0)
+    expected = systems.direct(matrix)
+    with systems.tuned(arms) as solver:
+        for _ in range(8):
+            found = systems.order.gather(solver.solve(matrix, systems.rhs))
+            np.testing.assert_allclose(found, expected, atol=1e-10)
+        log = solver.log
+        assert solver.dropped.keys() == {"no such", "no package"}
+    assert [record.arm for record in log[:3]] == ["no package", "diverging", "wrong"]
+    assert {record.solver for record in log} == {"last resort"}
+    assert log[2].failure.startswith("residual norm")
+    assert "DIVERGED" in log[1].failure
+    assert log[3].arm == ""  # both rest
+    assert all(record.failure and record.residual < 1e-12 for record in log)
+
+
+@pytest.mark.mpi
+def test_slow_arms_are_stopped(monkeypatch):
+    systems = Systems("diffusion")
+    matrix = systems.matrix(0)
+    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver: 0.0)
+    with systems.tuned([Arm("slow", JACOBI)]) as solver:
+        found = systems.order.gather(solver.solve(matrix, systems.rhs))
+        np.testing.assert_allclose(found, systems.direct(matrix), atol=1e-10)
+        record = solver.log[0]
+    assert (record.arm, record.solver, record.iterations) == ("slow", "last resort", 8)
+    assert record.failure.startswith("stopped after")
+
+
+class Counting:
+    """A preconditioner of Python that counts how often it is set up."""
+
+    setups = 0
+
+    def setUp(self, pc):
+        Counting.setups += 1
+
+    def apply(self, pc, x, y):
+        x.copy(y)
+
+
+@pytest.mark.mpi
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(("lag", "expected"), [(1, 6), (4, 2)])
+def test_set_up_is_kept_while_the_matrix_is_or_the_arm_lags(lag, expected):
+    systems = Systems("diffusion", n=4)
+    counting = {"ksp_type": "cg", "pc_type": "python", "pc_python_type": f"{__name__}.Counting"}
+    Counting.setups = 0
+    with systems.tuned([Arm("counting", counting, lag=lag)]) as solver:
+        for sample in range(6):
+            matrix = systems.matrix(sample)
+            for shift in (1.0, 2.0, 3.0):
+                systems.order.gather(
+                    solver.solve(matrix, systems.rhs, shift=shift * systems.constraint.shift)
+                )
+        assert solver.system.version == 6
+        assert Counting.setups == expected
+        before = systems.order.gather(solver.solve(matrix, systems.rhs))
+        matrix.scale(2.0)  # the same object with other values
+        after = systems.order.gather(solver.solve(matrix, systems.rhs))
+        assert solver.system.version == 7
+    np.testing.assert_allclose(after, systems.direct(matrix), atol=1e-8)
+    assert np.abs(after - before).max() > 1e-3
+
+
+@pytest.mark.mpi
+def test_what_cannot_be_solved_is_refused_on_all_ranks():
+    systems = Systems("diffusion")
+    matrix, order = systems.matrix(0), systems.order
+    broken = systems.rhs.copy()
+    broken.set(np.nan)
+    with systems.tuned() as solver, pytest.raises(spon.SponError, match="right-hand side is not finite"):
+        solver.solve(matrix, broken)
+    free = spon.Constraint.none(order.size)
+    with (
+        spon.TunedSolver(order, free, [Arm("cg", JACOBI)]) as solver,
+        pytest.raises(spon.SponError, match=r"no solver reached the tolerance: cg: .*; last resort: "),
+    ):
+        solver.solve(matrix, systems.rhs)
+    for arms in ([Arm("a"), Arm("a")], [Arm("last resort")], [Arm("a", lag=0)]):
+        with pytest.raises(spon.SponError, match="names that differ"):
+            systems.tuned(arms)
+    with pytest.raises(spon.SponError, match="rtol 0"):
+        systems.tuned(rtol=0)
+
+
+@pytest.mark.mpi
+def test_a_load_of_zero_has_the_shift_as_its_solution():
+    systems = Systems("diffusion", n=4)
+    zero = systems.rhs.duplicate()
+    zero.set(0.0)
+    with systems.tuned([Arm("cg", JACOBI)]) as solver:
+        found = solver.solve(systems.matrix(0), zero, shift=np.zeros(systems.order.size))
+        assert solver.log[0].residual == 0.0
+    assert np.abs(found).max(initial=0.0) == 0.0

@@ -1,0 +1,82 @@
+"""Costs over orders of magnitude: the quick arm is found, slow and failing ones are left alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from spon.errors import SponError
+from spon.selection import Selection
+
+COSTS = np.array([3.0, 1.0, 1.5, 100.0, 8.0, 1.2])
+
+
+def play(selection, rounds, costs, rng):
+    """Return the arms chosen and what they cost, with log-normal noise of 10 %."""
+    arms, paid = np.empty(rounds, dtype=int), np.empty(rounds)
+    for t in range(rounds):
+        arms[t] = selection.choose()
+        paid[t] = costs[arms[t]] * np.exp(0.1 * rng.standard_normal())
+        selection.cost(paid[t])
+    return arms, paid
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e3])
+def test_the_average_cost_comes_near_that_of_the_best_arm(unit):
+    runs = [play(Selection(6, seed), 1500, unit * COSTS, np.random.default_rng(seed)) for seed in range(5)]
+    for arms, paid in runs:
+        np.testing.assert_array_equal(arms[:6], np.arange(6))  # each once, in order
+        assert np.mean(arms == 1) > 0.6
+        assert (arms == 3).sum() <= 2  # 100 times slower: again after 100 rounds, and then 2000
+        assert paid[6:].mean() < 1.25 * unit
+    assert np.mean([paid[750:].mean() for _, paid in runs]) < 1.2 * unit
+
+
+def test_costs_that_change_are_noticed():
+    rng, selection = np.random.default_rng(0), Selection(3, 0)
+    play(selection, 300, np.array([1.0, 2.0, 2.5]), rng)
+    arms, _ = play(selection, 1500, np.array([20.0, 2.0, 2.5]), rng)
+    assert np.mean(arms[-500:] == 0) < 0.05
+
+
+def test_failing_arms_rest_and_dropped_arms_are_gone():
+    selection = Selection(3, 0)
+    chosen = []
+    for _ in range(400):
+        arm = selection.choose()
+        chosen.append(arm)
+        if arm == 0:
+            selection.failure(1.5)
+        else:
+            selection.cost(1.0 + arm)
+    assert 3 <= chosen.count(0) <= 7
+    gaps = np.diff(np.flatnonzero(np.array(chosen) == 0))
+    assert (gaps > [10 * 2**k for k in range(len(gaps))]).all()
+    selection.drop(1)
+    selection.drop(0)
+    assert {selection.choose() for _ in range(30)} == {2}
+    selection.drop(2)
+    assert selection.choose() is None
+    with pytest.raises(SponError, match="without an arm"):
+        selection.cost(1.0)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.inf, np.nan])
+def test_impossible_costs_are_refused(bad):
+    selection = Selection(2)
+    selection.choose()
+    with pytest.raises(SponError, match="positive and finite"):
+        selection.cost(bad)
+
+
+def test_a_restored_selection_goes_on_alike():
+    rng = np.random.default_rng(5)
+    selection, other = Selection(6, 3), Selection(6, 8)
+    play(selection, 40, COSTS, rng)
+    other.restore(json.loads(json.dumps(selection.state())))
+    for _ in range(60):
+        arm = selection.choose()
+        assert other.choose() == arm
+        selection.cost(COSTS[arm])
+        other.cost(COSTS[arm])
+    assert selection.usual == other.usual
