@@ -47,7 +47,6 @@ class Helmholtz(spon.Problem):
     default_mesh = "obstacles.geo"
     default_refinements = 1
     definite = False
-    units = {"m": "1", "g": "1", "u": "1"}  # noqa: RUF012, read only
 
     def __init__(
         self,

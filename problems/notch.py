@@ -11,6 +11,9 @@ g is a Gaussian process with covariance exp(−r²/2ℓ²), ℓ = 0.2, r the dis
 or of their x coordinates alone if `horizontal`. It is conditioned to be zero where the outer boundary meets
 the notch, so that the data are continuous and u is in H1; without that they jump there, and the energy of
 finite-element solutions grows as the mesh is refined. The operator to learn is g ↦ u. It is affine in g.
+
+The extension of g that every prediction contains is harmonic and solves this equation but for f, so that what
+is left to the network is one and the same function for every g.
 """
 
 from __future__ import annotations

@@ -51,6 +51,9 @@ def test_the_operator_is_affine(notch):
         mixed - zero, 2 * (notch.solve(one) - zero) - 3 * (notch.solve(two) - zero), atol=1e-12
     )
     assert zero.max() > 0.1
+    lifted = notch.shift(one)
+    np.testing.assert_allclose(notch.solve(one) - lifted, zero, atol=1e-12)
+    assert np.abs(lifted).max() > 0.1
 
 
 @pytest.mark.parametrize("horizontal", [False, True])
