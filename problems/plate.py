@@ -38,6 +38,8 @@ class Plate(spon.Problem):
         spon.SponError: a heat flux that is not finite.
     """
 
+    default_mesh = "plate.geo"
+    default_refinements = 2
     units = {"kappa": "W/(m K)", "u": "K"}  # noqa: RUF012, read only
 
     def __init__(

@@ -92,3 +92,21 @@ def test_floor_is_below_the_solution_and_falls_at_its_rate(problem, dataset):
     fine = fe_floor(fine_problem, kind(fine_problem.discretisation, smooth, outputs, np.arange(2)))
     assert coarse.best_l2[0] / fine.best_l2[0] > 3.0
     assert 1.7 < coarse.best_h1[0] / fine.best_h1[0] < 2.3
+
+
+@pytest.mark.mpi
+def test_a_problem_is_made_from_its_own_mesh_or_another_one(shared_folder):
+    plate = spon.load_problem(spon.find_problem("plate.py")).Plate
+    own = plate.from_mesh(group=MPI.COMM_SELF, refinements=1, source=2.0)
+    assert len(own.hierarchy.meshes) == 2
+    assert (own.comm.size, own.source) == (1, 2.0)
+    assert len(plate.from_mesh().hierarchy.meshes) == 1 + plate.default_refinements
+    other = plate.from_mesh(spon.find_mesh("cell.geo"))
+    assert len(other.hierarchy.meshes) == 1
+    assert other.comm.size == WORLD.size
+    with pytest.raises(spon.SponError, match="refinements = -1; allowed: 0, 1, 2"):
+        plate.from_mesh(refinements=-1)
+    with pytest.raises(spon.SponError, match="Problem names no mesh of its own; allowed: the path of a mesh"):
+        spon.Problem.from_mesh()
+    with pytest.raises(spon.SponError, match="absent"):
+        plate.from_mesh(shared_folder / "absent.msh")

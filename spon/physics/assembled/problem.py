@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +16,24 @@ from mpi4py import MPI
 
 from spon.constraint import Constraint
 from spon.discretisation import Discretisation
-from spon.errors import SponError
+from spon.errors import SponError, agree
 from spon.fem.assembly import lagrange
 from spon.fem.boundary import BoundaryValue, dirichlet
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.discretise import discretise
 from spon.fem.encoding import Dofs, Encoder
 from spon.fem.hierarchy import Hierarchy
+from spon.fem.mesh import read_mesh
 from spon.fem.solver import ConstrainedSolver
 from spon.physics.assembled.coefficients import Coefficients
 from spon.physics.assembled.system import LinearSystem, NonlinearSystem
 from spon.projection import ZeroMean
+from spon.resources import find_mesh
 
 __all__ = ["Problem", "Solution"]
 
 Floats = npt.NDArray[np.float64]
+P = TypeVar("P", bound="Problem")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Problem:
         boundary_values: prescribed values of u on named boundaries, as `spon.dirichlet` takes them.
 
     Attributes:
+        default_mesh: mesh of `from_mesh` where none is given, a name that `spon.find_mesh` finds.
+        default_refinements: how often the default mesh is refined.
         linear: whether F is linear (affine) in u. The forms of a linear problem are assembled for a sample
             only where they depend on its inputs.
         definite: whether the Jacobian is symmetric positive definite on admissible functions.
@@ -68,6 +74,8 @@ class Problem:
             linear problem of moderate size.
     """
 
+    default_mesh: ClassVar[str | None] = None
+    default_refinements: ClassVar[int] = 0
     linear: ClassVar[bool] = True
     definite: ClassVar[bool] = True
     boundary_data: ClassVar[Mapping[str, str]] = {}
@@ -81,6 +89,39 @@ class Problem:
     ) -> None:
         self.hierarchy = hierarchy
         self.boundary_values = dict(boundary_values or {})
+
+    @classmethod
+    def from_mesh(
+        cls: type[P],
+        path: str | Path | None = None,
+        comm: MPI.Comm = MPI.COMM_WORLD,
+        group: MPI.Comm | None = None,
+        refinements: int | None = None,
+        **options: Any,
+    ) -> P:
+        """Make the problem on a mesh file that is refined uniformly. Collective over `comm`.
+
+        Args:
+            path: mesh file; default: the one that the class names.
+            comm: all the ranks that want the mesh.
+            group: the ranks that share one mesh, as for `spon.read_mesh`; default: `comm`.
+            refinements: how often the mesh is refined, ≥ 0; default: `default_refinements` for the default
+                mesh, 0 for another one.
+            options: further arguments of the class.
+
+        Raises:
+            SponError: on all ranks: no path where the class names no mesh, a mesh that cannot be read, a
+                negative number.
+        """
+        if refinements is not None and refinements < 0:
+            raise SponError(f"refinements = {refinements}; allowed: 0, 1, 2, …")
+        if path is None and cls.default_mesh is None:
+            raise SponError(f"{cls.__name__} names no mesh of its own; allowed: the path of a mesh")
+        if refinements is None:
+            refinements = cls.default_refinements if path is None else 0
+        with agree(comm):
+            found = find_mesh(str(cls.default_mesh)) if path is None else Path(path)
+        return cls(Hierarchy.uniform(read_mesh(found, comm, group), refinements), **options)
 
     # ------------------------------------------------------------- to override
 
