@@ -16,9 +16,9 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "generate",
         help="draw random inputs of a problem, solve, and write a data set",
-        description="Draw random inputs of a problem file, solve for the outputs and write a data set. Sample "
-        "i depends on the seed and i alone, whatever the number of ranks. Killed at any time, the same "
-        "command goes on where it was; with a larger -n it adds samples to a data set.",
+        description="Draw random inputs of a problem file, solve for the outputs and write a data set. "
+        "Sample i depends on the seed and i alone, whatever the number of ranks. Killed at any time, the "
+        "same command goes on where it was; with a larger -n it adds samples to a data set.",
     )
     add = parser.add_argument
     add("problem", metavar="PROBLEM", help="problem file, or the name of one that comes with spon, as plate")
@@ -140,11 +140,12 @@ def _dry_run(problem: Any, chosen: argparse.Namespace, what: Any, comm: Any, say
     mb = 1e6
     say(f"measured set-up {setup:.1f} s, first sample {found.first:.3f} s, second sample {found.later:.3f} s")
     say(
-        f"measured memory {found.peak / mb:.0f} MB on all ranks, file without samples {found.fixed / mb:.2f} MB"
+        f"measured memory {found.peak / mb:.0f} MB on all ranks, file without samples "
+        f"{found.fixed / mb:.2f} MB"
     )
     for reason in found.failures:
         say(f"failed   {reason}")
     say(
-        f"estimate {what.samples} samples: {found.seconds:.1f} s and set-up, memory {found.memory / mb:.0f} MB, "
-        f"file {found.size / mb:.2f} MB"
+        f"estimate {what.samples} samples: {found.seconds:.1f} s and set-up, memory "
+        f"{found.memory / mb:.0f} MB, file {found.size / mb:.2f} MB"
     )

@@ -56,7 +56,7 @@ class PetscBackend(Backend):
         Returns:
             For each sample its solution, or why there is none.
         """
-        return [self._solve(number, vector) for number, vector in zip(numbers, inputs, strict=True)]
+        return [self._solve(numbers[k], inputs[k]) for k in range(len(numbers))]
 
     def _solve(self, number: int, vector: Floats) -> Solution | Failure:
         try:

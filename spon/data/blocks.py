@@ -93,7 +93,7 @@ class Block:
     @property
     def done(self) -> set[int]:
         """Numbers of the samples, failed ones too."""
-        return {*self.numbers.tolist(), *(f.number for f in self.failures)}
+        return {int(n) for n in self.numbers} | {f.number for f in self.failures}
 
     def below(self, samples: int) -> Block:
         """Return the part with numbers below `samples`."""

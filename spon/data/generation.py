@@ -125,7 +125,7 @@ def _generate(
                 done, first = _scan(old, parts, what, say)
     if comm.bcast(complete is not None):
         return complete
-    todo, first, before = comm.bcast((sorted(set(range(what.samples)) - done), first, len(done)))
+    todo, first = comm.bcast((sorted(set(range(what.samples)) - done), first))
     if first is not None:
         with agree(comm):
             _compare(backend.problem, what.seed, *first)
@@ -205,9 +205,7 @@ def _solve(backend: Backend, parts: Parts, what: Generation, todo: list[int], co
 def _publish(problem: Problem, parts: Parts, what: Generation, say: Callable[[str], object]) -> Block:
     """Merge what the file had with the shards; of parts that another command began, what is asked for."""
     old = previous(parts, what.force)
-    blocks = [*parts.read()]
-    if blocks and max(map(max, (b.done for b in blocks))) >= what.samples:
-        blocks = [block.below(what.samples) for block in blocks]
+    blocks = [block.below(what.samples) for block in parts.read()]
     if old is not None:
         blocks.append(Block.from_dataset(old))
     whole = Block.merged(blocks)

@@ -117,7 +117,7 @@ class Parts:
             block.write(file)
             seal(file)
         with replacing(self.folder / f"shard-{min(block.done):09d}.h5") as temporary:
-            temporary.write_bytes(image.getbuffer())
+            temporary.write_bytes(image.getvalue())
 
     def read(self, dropped: list[str] | None = None) -> Iterator[Block]:
         """Read the shards.
@@ -156,8 +156,8 @@ class Parts:
             merged.replace(self.output)
         except (OSError, RuntimeError, SponError) as error:  # h5py reports a full disk as either of two
             cause = error.__cause__ if isinstance(error, SponError) else error
-            known = isinstance(cause, OSError) and cause.errno
-            reason = os.strerror(cause.errno) if known else " ".join(str(error).split())
+            known = cause.errno if isinstance(cause, OSError) else None
+            reason = os.strerror(known) if known else " ".join(str(error).split())
             raise SponError(f"cannot write {self.output}: {reason}") from error
         self.remove()
 

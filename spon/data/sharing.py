@@ -29,7 +29,7 @@ class Sharing:
     def __init__(self, comm: MPI.Comm, group: MPI.Comm, told: Callable[[int], object]) -> None:
         self._comm, self._group, self._told = comm.Dup(), group, told
         leads = np.array(comm.allgather(group.rank == 0))
-        self._leaders = np.flatnonzero(leads).tolist()
+        self._leaders = [int(rank) for rank in np.flatnonzero(leads)]
         self.groups, self.index = len(self._leaders), int(leads[: comm.rank + 1].sum()) - 1
         self.leads = group.rank == 0
         self._sent: list[MPI.Request] = []
