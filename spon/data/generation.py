@@ -129,8 +129,9 @@ def _generate(
     if first is not None:
         with agree(comm):
             _compare(backend.problem, what.seed, *first)
-    with agree(comm):
-        _solve(backend, parts, what, todo, comm)
+    if todo:
+        with agree(comm):
+            _solve(backend, parts, what, todo, comm)
     result = None
     with agree(comm):
         if comm.rank == 0:
