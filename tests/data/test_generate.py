@@ -265,9 +265,13 @@ def test_two_runs_do_not_share_a_file(problem, tmp_path):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("shard", [0, 2])
-def test_a_full_disk_is_one_line_and_costs_nothing(problem, dataset, shared_folder, monkeypatch, shard):
-    """The last rank's disk is full."""
+@pytest.mark.parametrize(("shard", "shared"), [(0, False), (2, False), (2, True)])
+def test_a_full_disk_is_one_line_and_costs_nothing(
+    problem, dataset, shared_folder, monkeypatch, shard, shared
+):
+    """The disk of the last rank is full, or of the first of those that share a mesh."""
+    if shared:
+        problem = Diffusion(on_square(3, 2, WORLD))
     output = shared_folder / "a.h5"
     write, left = Path.write_bytes, [shard]
 
@@ -279,7 +283,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(problem, dataset, shared_fold
         return write(path, content)
 
     with monkeypatch.context() as patch:
-        if WORLD.rank == WORLD.size - 1:
+        if WORLD.rank == (0 if shared else WORLD.size - 1):
             patch.setattr(Path, "write_bytes", full)
         with pytest.raises(spon.SponError, match=r"^cannot write .*: No space left on device$"):
             generate_file(problem, output, Generation(20, seed=1, shard_size=1), WORLD)
