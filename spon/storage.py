@@ -85,7 +85,10 @@ def _digest(group: h5py.Group) -> str:
         if isinstance(item, h5py.Dataset):
             array = np.ascontiguousarray(item[()])
             digest.update(f"{array.dtype.str} {array.shape}".encode())
-            digest.update(array.data if array.size else b"")
+            if array.dtype == object:  # text: the array holds addresses
+                digest.update(repr(array.tolist()).encode())
+            else:
+                digest.update(array.data if array.size else b"")
     return digest.hexdigest()
 
 

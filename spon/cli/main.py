@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import demo, mesh
+from spon.cli import demo, generate, mesh
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"spon {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     demo.add_parser(verbs)
+    generate.add_parser(verbs)
     mesh.add_parser(verbs)
     try:
         from mpi4py import MPI

@@ -32,17 +32,27 @@ def test_ranks_that_share_a_mesh_and_groups_that_share_samples_agree(dataset):
 
 
 @pytest.mark.mpi
-def test_a_failed_solve_is_reported_on_all_ranks(problem):
+def test_a_failed_solve_is_recorded_and_with_strict_an_error_on_all_ranks(problem, dataset):
     class Broken(Diffusion):
         def sample(self, rng):
             m = super().sample(rng)
-            return 0 * m if m[0] == broken else m
+            return 0 * m if m[0] in broken else m
 
-    broken = problem.sample(generator(0, 2))[0]
-    with pytest.raises(spon.SponError, match=r"sample 2 \(seed 0\): the linear solver did not converge"):
-        spon.generate(Broken(problem.hierarchy), 3, seed=0)
+    broken = [problem.sample(generator(1, 2))[0]]
+    made = spon.generate(Broken(problem.hierarchy), 4, seed=1)
+    np.testing.assert_array_equal(made.numbers, [0, 1, 3])
+    np.testing.assert_allclose(made.outputs, dataset.outputs[[0, 1, 3]], atol=1e-10)
+    assert [f.number for f in made.failures] == [2]
+    assert made.failures[0].reason.startswith("the linear solver did not converge")
+    with pytest.raises(spon.SponError, match=r"sample 2 \(seed 1\) failed: the linear solver did not"):
+        spon.generate(Broken(problem.hierarchy), 4, seed=1, strict=True)
+    broken = [problem.sample(generator(1, number))[0] for number in (0, 1)]
+    with pytest.raises(spon.SponError, match=r"sample 0 \(seed 1\), and 1 others failed"):
+        spon.generate(Broken(problem.hierarchy), 2, seed=1)
     with pytest.raises(spon.SponError, match="samples = 0, seed = 0; allowed: samples >= 1"):
         spon.generate(problem, 0)
+    with pytest.raises(spon.SponError, match="backend 'abacus'; allowed: petsc"):
+        spon.generate(problem, 1, backend="abacus")
 
 
 def test_saved_and_loaded_are_the_same(dataset, tmp_path):

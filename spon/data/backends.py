@@ -1,0 +1,135 @@
+"""Backends: what solves for a batch of inputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import numpy.typing as npt
+
+from spon.data.blocks import Block
+from spon.data.dataset import Failure
+from spon.data.fields import generator
+from spon.errors import SponError, agree
+from spon.physics.assembled.problem import Problem, Solution
+
+__all__ = ["BACKENDS", "Backend", "PetscBackend", "draw", "make_backend", "solve_samples"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Backend(ABC):
+    """Solves a problem for batches of inputs.
+
+    Args:
+        problem: what to solve.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @abstractmethod
+    def solve(self, numbers: Sequence[int], inputs: Floats) -> list[Solution | Failure]:
+        """Solve. Collective over the ranks that share the mesh of the problem.
+
+        Args:
+            numbers: of the samples.
+            inputs: (samples, DoFs of all inputs), the same on every rank.
+
+        Returns:
+            For each sample its solution, or why there is none; the same on every rank.
+        """
+
+
+class PetscBackend(Backend):
+    """Solves one sample after the other by the problem's own PETSc solver."""
+
+    def solve(self, numbers: Sequence[int], inputs: Floats) -> list[Solution | Failure]:
+        """Solve. Collective over the ranks that share the mesh of the problem.
+
+        Args:
+            numbers: of the samples.
+            inputs: (samples, DoFs of all inputs), the same on every rank.
+
+        Returns:
+            For each sample its solution, or why there is none.
+        """
+        return [self._solve(numbers[k], inputs[k]) for k in range(len(numbers))]
+
+    def _solve(self, number: int, vector: Floats) -> Solution | Failure:
+        try:
+            return self.problem.solution(vector)
+        except SponError as error:
+            return Failure(number, str(error))
+
+
+BACKENDS: dict[str, type[Backend]] = {"petsc": PetscBackend}
+
+
+def make_backend(name: str, problem: Problem) -> Backend:
+    """Return the backend of a name.
+
+    Raises:
+        SponError: an unknown name.
+    """
+    if name not in BACKENDS:
+        raise SponError(f"backend '{name}'; allowed: {', '.join(BACKENDS)}")
+    return BACKENDS[name](problem)
+
+
+def draw(problem: Problem, seed: int, number: int) -> Floats:
+    """Return the inputs of one sample, (DoFs of all inputs,); they depend on (seed, number) alone.
+
+    Collective over the ranks that share the mesh of the problem.
+
+    Args:
+        problem: what to draw for.
+        seed: of the data set, ≥ 0.
+        number: of the sample, ≥ 0.
+
+    Raises:
+        SponError: the problem cannot draw, or draws what does not fit its inputs.
+    """
+    alone = problem.comm.size == 1  # an exception of the problem file keeps its type and traceback
+    try:
+        with nullcontext() if alone else agree(problem.comm):
+            return problem.vector(problem.sample(generator(seed, number)))
+    except SponError as error:
+        raise SponError(f"sample {number} (seed {seed}): {error}") from error
+
+
+def solve_samples(
+    backend: Backend, numbers: Sequence[int], seed: int, batch_size: int = 1
+) -> Iterator[Block]:
+    """Draw and solve, one block of samples after the other. Collective over the problem's ranks.
+
+    What is not finite counts as failed.
+
+    Args:
+        backend: what solves.
+        numbers: of the samples.
+        seed: of the inputs.
+        batch_size: samples that are solved at a time.
+
+    Raises:
+        SponError: inputs that cannot be drawn.
+    """
+    problem = backend.problem
+    for start in range(0, len(numbers), batch_size):
+        chosen = [int(n) for n in numbers[start : start + batch_size]]
+        inputs = np.array([draw(problem, seed, number) for number in chosen])
+        solvable = np.flatnonzero(np.isfinite(inputs).all(axis=1))
+        outcomes: list[Solution | Failure] = [Failure(n, "the inputs are not finite") for n in chosen]
+        if len(solvable):
+            solved = backend.solve([chosen[k] for k in solvable], inputs[solvable])
+            for k, outcome in zip(solvable, solved, strict=True):
+                outcomes[k] = _finite(chosen[k], outcome)
+        yield Block.of(chosen, inputs, outcomes, problem.discretisation.dofs)
+
+
+def _finite(number: int, outcome: Solution | Failure) -> Solution | Failure:
+    if isinstance(outcome, Solution) and not np.isfinite(outcome.values).all():
+        return Failure(number, "the solution is not finite")
+    return outcome
