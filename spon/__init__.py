@@ -45,6 +45,8 @@ _PUBLIC = {
     "find_problem": "spon.resources",
     "from_dolfinx": "spon.fem.live",
     "generate": "spon.data.generate",
+    "import_arrays": "spon.data.imports",
+    "import_grid": "spon.data.grids",
     "lagrange": "spon.fem.assembly",
     "load_model": "spon.training.checkpoint",
     "load_problem": "spon.resources",
