@@ -48,7 +48,9 @@ def mesh_of(paths: Sequence[Path]) -> MeshArrays:
     source, step = next(_steps(paths))
     arrays = to_arrays(from_meshio(step, source), False)
     if len(arrays.cells) > 1 and len(arrays.points) == arrays.cells.size:
-        raise SponError(f"{source}: its cells share no nodes, as in files of discontinuous fields; give the mesh")
+        raise SponError(
+            f"{source}: its cells share no nodes, as in files of discontinuous fields; give the mesh"
+        )
     return arrays
 
 
@@ -127,7 +129,9 @@ def _array(step: Any, source: str, name: str, place: str | None, file: MeshArray
     if place is not None and place not in there:
         raise SponError(f"{source}: '{name}' is at {there[0]}, not at {place}")
     if place is None and len(there) == 2:
-        raise SponError(f"{source}: '{name}' is at nodes and in cells; say which: at {name}=nodes or at {name}=cells")
+        raise SponError(
+            f"{source}: '{name}' is at nodes and in cells; say which: at {name}=nodes or at {name}=cells"
+        )
     chosen = place or there[0]
     if chosen == "nodes":
         return chosen, np.asarray(step.point_data[name])
@@ -142,7 +146,9 @@ def _steps(paths: Sequence[Path]) -> Iterator[tuple[str, Any]]:
         import meshio
         from meshio.xdmf import TimeSeriesReader
     except ImportError as error:
-        raise MissingDependencyError(f"reading {paths[0]} needs meshio ({error}): pip install meshio") from error
+        raise MissingDependencyError(
+            f"reading {paths[0]} needs meshio ({error}): pip install meshio"
+        ) from error
     for path in paths:
         if not path.is_file():
             raise SponError(f"no such file: {path}")

@@ -83,9 +83,7 @@ class Grid:
         sides = cells[:, reference.facet_corners(self.cell_type)]
         sides = sides.reshape(-1, sides.shape[2])
         at = lattice[sides]
-        on = [
-            (at[:, :, k // 2] == (counts[k // 2] if k % 2 else 0)).all(axis=1) for k in range(2 * dim)
-        ]
+        on = [(at[:, :, k // 2] == (counts[k // 2] if k % 2 else 0)).all(axis=1) for k in range(2 * dim)]
         t = lattice / counts
         return MeshArrays(
             points=self.low * (1.0 - t) + self.high * t,
@@ -168,9 +166,7 @@ def import_grid(
     grid = Grid(counts, box, cell_type, levels)
     hierarchy = grid.hierarchy()
     mesh = hierarchy.finest.arrays
-    where = {
-        c: grid.numbers(mesh.centroids if c else mesh.points, c) for c in {n in names for n in fields}
-    }
+    where = {c: grid.numbers(mesh.centroids if c else mesh.points, c) for c in {n in names for n in fields}}
     for n, a in fields.items():
         components = a.shape[1 + dim :]
         arrays[n] = a.reshape(len(a), -1, *components)[:, where[n in names]]

@@ -112,7 +112,9 @@ class Placement:
             place = "parameters"
         if place == "parameters":
             if found.ndim > 2:
-                raise SponError(f"{label} of shape {found.shape}; allowed: (samples,) or (samples, parameters)")
+                raise SponError(
+                    f"{label} of shape {found.shape}; allowed: (samples,) or (samples, parameters)"
+                )
             values = found.reshape(len(found), -1).astype(np.float64)
             width = values.shape[1]
             names = [name] if width == 1 else [f"{name}{k}" for k in range(width)]
