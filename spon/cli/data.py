@@ -118,7 +118,8 @@ def _field(name: str, space: Any, values: Any, moments: Any, dataset: Any) -> st
     units = dataset.units.get(name)
     where = dataset.boundary_data.get(name)
     text = f"{name}{f' [{units}]' if units else ''}: {space.element}, {space.dofs} DoFs, "
-    text += f"{values.min():.4g} to {values.max():.4g}, mean {moments[0]:.4g}, standard deviation {moments[1]:.4g}"
+    text += f"{values.min():.4g} to {values.max():.4g}, "
+    text += f"mean {moments[0]:.4g}, standard deviation {moments[1]:.4g}"
     return text + (f"; boundary data on {where}" if where else "")
 
 

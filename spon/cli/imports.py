@@ -17,8 +17,9 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser(
         "import",
         help="make a data set of your own arrays or fields",
-        description="Make a data set of arrays at the nodes or in the cells of a mesh (.npz, .npy), of fields in "
-        "files (.vtu, .vtk, .xdmf, .pvd; a file or a step for each sample), or of arrays on a regular grid.",
+        description="Make a data set of arrays at the nodes or in the cells of a mesh (.npz, .npy), of "
+        "fields in files (.vtu, .vtk, .xdmf, .pvd; a file or a step for each sample), or of arrays on a "
+        "regular grid.",
     )
     add = parser.add_argument
     add("sources", metavar="SOURCE", nargs="+", help="files, or a quoted pattern such as 'run_*.vtu'")
@@ -75,8 +76,8 @@ def add_parser(verbs: Any) -> None:
         "--centred",
         metavar="NAME",
         nargs="*",
-        help="values are at the centres of the grid's cells, of these arrays or of all; they become piecewise "
-        "constant",
+        help="values are at the centres of the grid's cells, in these arrays or in all; they become "
+        "piecewise constant",
     )
     add("--cells", metavar="KIND", help="triangle, quadrilateral, tetrahedron or hexahedron, on a grid")
     parser.set_defaults(run=alone(_import))
@@ -103,8 +104,8 @@ def _import(chosen: argparse.Namespace) -> None:
 
     if len(chosen.output) > 1:
         raise SponError(
-            f"--output {' '.join(chosen.output)}: {len(chosen.output)} outputs; allowed: one; fields of one kind and "
-            "scale can be the components of one array, others are data sets of their own"
+            f"--output {' '.join(chosen.output)}: {len(chosen.output)} outputs; allowed: one; fields "
+            "of one kind and scale can be the components of one array, others are data sets of their own"
         )
     if not Path(chosen.target).resolve().parent.is_dir():  # before the work, not after it
         raise SponError(f"cannot write {chosen.target}: no such folder")

@@ -96,8 +96,8 @@ def read_fields(
             one = matches[place].apply(values, f"{source}: '{name}'")
             if found[name] and one.shape != found[name][0].shape:
                 raise SponError(
-                    f"{source}: '{name}' of shape {one.shape}; allowed: {found[name][0].shape}, as in the first "
-                    "sample"
+                    f"{source}: '{name}' of shape {one.shape}; allowed: {found[name][0].shape}, "
+                    "as in the first sample"
                 )
             found[name].append(one)
     arrays = {name: _plane(np.stack(values), mesh.gdim) for name, values in found.items()}

@@ -98,7 +98,7 @@ class Grid:
         )
 
     def hierarchy(self, comm: MPI.Comm = MPI.COMM_SELF) -> Hierarchy:
-        """Return the nested meshes, and algebraic levels below a coarsest one that is still large. Collective."""
+        """Return the nested meshes, with algebraic levels below if the coarsest is large. Collective."""
         made = Hierarchy.uniform(TaggedMesh(self.coarsest(), comm), self.levels)
         return made.coarsened(default_levels(made.meshes[-1]))
 
@@ -203,8 +203,8 @@ def _counts(
         if counts != found[first]:
             texts = [" x ".join(map(str, c[::-1])) for c in (counts, found[first])]
             raise SponError(
-                f"{labels[name]} has a grid of {texts[0]} cells, {labels[first]} one of {texts[1]}; allowed: the "
-                "same (centred arrays have one value less in each direction)"
+                f"{labels[name]} has a grid of {texts[0]} cells, {labels[first]} one of {texts[1]}; "
+                "allowed: the same (centred arrays have one value less in each direction)"
             )
     return found[first]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def import_arrays(
     for other, found in placed.items():
         if len(found.values) != count:
             raise SponError(
-                f"input '{other}' has {len(found.values)} samples, output '{name}' has {count}; allowed: as many"
+                f"input '{other}' has {len(found.values)} samples, output '{name}' has "
+                f"{count}; allowed: as many"
             )
     sizes = parts(split, count)
     constraint, values = _prescribed(finest, solution, dirichlet, list(boundary_data.values()), tolerance)
@@ -162,13 +164,13 @@ def parts(split: Sequence[float], samples: int) -> tuple[int, ...]:
         raise SponError(f"split {text}; allowed: whole numbers, or fractions with sum 1 at most")
     if fractions:
         ends = [0, *(round(samples * f) for f in np.cumsum(split))]
-        sizes = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        sizes = [b - a for a, b in pairwise(ends)]
     else:
         sizes = [int(s) for s in split]
     if min(sizes) < 1 or sum(sizes) > samples:
         raise SponError(
-            f"split {text} of {samples} samples is {', '.join(map(str, sizes))}; allowed: one sample or more in "
-            f"each part, {samples} at most together"
+            f"split {text} of {samples} samples is {', '.join(map(str, sizes))}; allowed: one sample or "
+            f"more in each part, {samples} at most together"
         )
     return tuple(sizes)
 
@@ -190,14 +192,14 @@ def _prescribed(
             point = space.nodes[dofs[at] // space.parts[0].block_size]
             where = ", ".join(f"{c:g}" for c in point)
             raise SponError(
-                f"the output on boundary '{boundary}' differs between the samples, by {gap.max():.3g} from its "
-                f"mean in sample {sample} at ({where}); allowed: {tolerance * largest:.1g}, or boundary data "
-                f"of each sample (boundary_data NAME={boundary})"
+                f"the output on boundary '{boundary}' differs between the samples, by {gap.max():.3g} "
+                f"from its mean in sample {sample} at ({where}); allowed: {tolerance * largest:.1g}, or "
+                f"boundary data of each sample (boundary_data NAME={boundary})"
             )
         shift[dofs], fixed[dofs] = mean, True
     values[:, fixed] = shift[fixed]
     for boundary in varying:
         fixed[carried(space, boundary).ravel()] = True
-    where = np.flatnonzero(fixed)
+    held = np.flatnonzero(fixed)
     constraint = Constraint.none(space.size)
-    return (constraint.prescribe(where, shift[where]) if len(where) else constraint), values
+    return (constraint.prescribe(held, shift[held]) if len(held) else constraint), values

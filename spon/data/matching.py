@@ -50,7 +50,8 @@ class Match:
             return values
         if values.dtype.kind not in "fiub" or len(values) != len(self.numbers):
             raise SponError(
-                f"{label}: {len(values)} values of type {values.dtype}; allowed: {len(self.numbers)} real numbers"
+                f"{label}: {len(values)} values of type {values.dtype}; allowed: "
+                f"{len(self.numbers)} real numbers"
             )
         n = len(self.numbers)
         share = 1.0 / np.bincount(self.numbers, minlength=self.size)[self.numbers]
@@ -74,8 +75,8 @@ def match_nodes(file: MeshArrays, mesh: MeshArrays) -> Match:
     """
     if file.degree == 2 and mesh.degree == 1:
         raise SponError(
-            f"{file.source} has cells of second order, {mesh.source} of first; allowed: a mesh of second order, "
-            "or the mesh of the file (no --mesh)"
+            f"{file.source} has cells of second order, {mesh.source} of first; allowed: a mesh of "
+            "second order, or the mesh of the file (no --mesh)"
         )
     wanted = mesh.points
     if file.degree < mesh.degree:

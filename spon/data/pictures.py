@@ -65,39 +65,51 @@ def plot_samples(path: str | Path, dataset: Dataset, samples: Sequence[int]) -> 
     columns = _columns(dataset, list(samples), surface)
     width, height = surface.aspect
     row = min(max(3.4 * height / width, 1.2), 6.0)
-    figure = Figure(figsize=(4.2 * len(columns), row * len(samples) + 1.0), layout="constrained")
+    widths = [0.4 if column.draw is None else 1.0 for column in columns]
+    figure = Figure(figsize=(4.2 * sum(widths) + 0.4, row * len(samples) + 1.0), layout="constrained")
+    grid = figure.add_gridspec(len(samples), len(columns), width_ratios=widths)
     solid = {"projection": "3d"} if surface.gdim == 3 else {}
-    axes = np.empty((len(samples), len(columns)), dtype=object)
-    for k in range(axes.size):
-        line, place = divmod(k, len(columns))
+    axes: list[list[Any]] = [[] for _ in samples]
+    for line, place in np.ndindex(len(samples), len(columns)):
         kind = solid if columns[place].draw is not None else {}
-        axes[line, place] = figure.add_subplot(len(samples), len(columns), k + 1, **kind)
+        axes[line].append(figure.add_subplot(grid[line, place], **kind))
     for place, column in enumerate(columns):
-        _draw(figure, axes[:, place], column, surface)
+        _draw(figure, [line_axes[place] for line_axes in axes], column, surface)
     for line, number in enumerate(samples):
         title = f"sample {dataset.numbers[number]}"
-        axes[line, 0].annotate(
-            title, (-0.04, 0.5), xycoords="axes fraction", rotation=90, ha="right", va="center", fontsize=11
-        )
+        _label(axes[line][0], title)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
-def _draw(figure: Any, axes: Any, column: _Column, surface: Surface) -> None:
+def _label(axis: Any, text: str) -> None:
+    place = axis.text2D if hasattr(axis, "text2D") else axis.text
+    place(-0.04, 0.5, text, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=11)
+
+
+def _draw(figure: Any, axes: list[Any], column: _Column, surface: Surface) -> None:
     axes[0].set_title(column.title)
+    rows: list[Any] = list(column.values)
     if column.draw is None:
-        for axis, values in zip(axes, column.values, strict=True):
+        for axis, values in zip(axes, rows, strict=True):
             axis.set_axis_off()
             text = "\n".join(f"{v:.5g} {column.units}".rstrip() for v in values[:12])
             axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, transform=axis.transAxes)
         return
     style = _style(column)
-    for axis, values in zip(axes, column.values, strict=True):
+    for axis, values in zip(axes, rows, strict=True):
         picture = column.draw(axis, values, style)
         surface.frame(axis)
-    figure.colorbar(
-        picture, ax=list(axes), label=column.units, location="bottom", shrink=0.85, aspect=28, pad=0.02
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
+
+    ticks = (
+        {"ticks": LogLocator(subs=(1, 2, 5)), "format": "%g"} if isinstance(style["norm"], LogNorm) else {}
     )
+    bar = figure.colorbar(
+        picture, ax=axes, **ticks, label=column.units, location="bottom", shrink=0.85, aspect=28, pad=0.02
+    )
+    bar.minorticks_off()
 
 
 def _style(column: _Column) -> dict[str, Any]:

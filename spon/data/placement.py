@@ -115,10 +115,10 @@ class Placement:
                 raise SponError(
                     f"{label} of shape {found.shape}; allowed: (samples,) or (samples, parameters)"
                 )
-            values = found.reshape(len(found), -1).astype(np.float64)
-            width = values.shape[1]
+            numbers = found.reshape(len(found), -1).astype(np.float64)
+            width = numbers.shape[1]
             names = [name] if width == 1 else [f"{name}{k}" for k in range(width)]
-            return Placed(Parameters(self.mesh, names), values)
+            return Placed(Parameters(self.mesh, names), numbers)
         if found.ndim not in (2, 3):
             raise SponError(
                 f"{label} of shape {found.shape}; allowed: (samples, n) or (samples, n, components) with n = "
