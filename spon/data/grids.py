@@ -159,7 +159,7 @@ def import_grid(
     labels = {n: f"output '{n}'" if n == name else f"input '{n}'" for n in given}
     arrays = {n: numeric(labels[n], values) for n, values in given.items()}
     at = dict(options.pop("at", None) or {})
-    fields = {n: a for n, a in arrays.items() if a.ndim > 2 and at.get(n) != "parameters"}
+    fields = {n: a for n, a in arrays.items() if a.ndim > 1 and at.get(n) != "parameters"}
     counts = _counts(fields, labels, names, dim)
     if cell_type is None and set(fields) <= names:
         cell_type = _KINDS[dim][1]
@@ -186,7 +186,8 @@ def _counts(
         shape = array.shape
         if len(shape) not in (1 + dim, 2 + dim):
             raise SponError(
-                f"{labels[name]} of shape {shape}; allowed in a {dim}-D box: (samples, {axes}[, components])"
+                f"{labels[name]} of shape {shape}; allowed in a {dim}-D box: (samples, {axes}[, components]), "
+                f"or at {name}=parameters for plain numbers"
             )
         if len(shape) == 2 + dim and shape[-1] > _COMPONENTS:
             raise SponError(

@@ -100,10 +100,13 @@ class Surface:
             values: (facets,).
             style: colour map and scale.
         """
-        if self.gdim == 3:
-            return self._solid(axis, values, style, facets)
         from matplotlib.collections import LineCollection
+        from matplotlib.colors import Normalize
 
+        if self.gdim == 3:
+            body = {"cmap": "Greys", "norm": Normalize(-1, 9)}
+            self._solid(axis, np.zeros(len(self.polygons)), body, alpha=0.1)
+            return self._solid(axis, values, style, facets)
         axis.tripcolor(
             *self.points.T,
             self.polygons,
@@ -116,13 +119,23 @@ class Surface:
         lines.set_array(values)
         return axis.add_collection(lines)
 
-    def _solid(self, axis: Any, values: Array, style: dict[str, Any], polygons: Array | None = None) -> Any:
+    def _solid(
+        self,
+        axis: Any,
+        values: Array,
+        style: dict[str, Any],
+        polygons: Array | None = None,
+        alpha: float = 1.0,
+    ) -> Any:
         from matplotlib.cm import ScalarMappable
         from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
         colours = ScalarMappable(**style)
         corners = self.points[self.polygons if polygons is None else polygons]
-        axis.add_collection3d(Poly3DCollection(corners, facecolors=colours.to_rgba(values), shade=False))
+        faces = colours.to_rgba(values, alpha)
+        axis.add_collection3d(  # edges in the same colour close the seams of antialiasing
+            Poly3DCollection(corners, facecolors=faces, edgecolors=faces, linewidths=0.4, shade=False)
+        )
         return colours
 
     def frame(self, axis: Any) -> None:
