@@ -53,10 +53,10 @@ def add_parser(verbs: Any) -> None:
     add("--units", metavar="NAME=UNIT", nargs="+", default=[], type=_pair)
     add(
         "--split",
-        metavar="N,N|.F,.F",
+        metavar="N,N",
         type=_numbers,
         default=(),
-        help="sizes of consecutive parts, or fractions of the samples; those for training first",
+        help="sizes of consecutive parts, or fractions such as .8,.1,.1; those for training first",
     )
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument(
@@ -68,9 +68,9 @@ def add_parser(verbs: Any) -> None:
     add("--grid", action="store_true", help="arrays are (samples, ny, nx) or (samples, nz, ny, nx)")
     add(
         "--box",
-        metavar="X0,X1,Y0,Y1[,Z0,Z1]",
+        metavar="X0,X1,Y0,Y1",
         type=_numbers,
-        help="that the grid spans, lower left first; default: 0,1,0,1",
+        help="that the grid spans, and Z0,Z1 in 3-D; default: 0,1,0,1",
     )
     add(
         "--centred",

@@ -64,22 +64,20 @@ def read_numpy(paths: Sequence[Path], names: Sequence[str]) -> dict[str, npt.NDA
         SponError: unreadable content, pickled objects, a name that is not there or that is there twice.
     """
     found: dict[str, npt.NDArray[Any]] = {}
-    shapes: dict[str, str] = {}
+    known: list[str] = []
     for path in paths:
         try:
             with path.open("rb") as file:
                 content = np.load(file, allow_pickle=False)
                 listed = content.files if path.suffix == ".npz" else [path.stem]
                 for name in listed:
-                    if name in shapes:
+                    if name in known:
                         raise SponError(
                             f"{path}: array '{name}' is in another file too; allowed: one of them"
                         )
-                    # objects that nobody asked for stay unread
-                    array = content[name] if path.suffix == ".npz" and name in names else content
-                    shapes[name] = f" {array.shape}" if isinstance(array, np.ndarray) else ""
-                    if name in names:
-                        found[name] = array
+                    if name in names:  # what nobody asked for stays unread
+                        found[name] = content[name] if path.suffix == ".npz" else content
+                    known.append(name)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
             reason = " ".join(str(error).split())
             if "allow_pickle" in reason or "pickled" in reason:
@@ -87,6 +85,6 @@ def read_numpy(paths: Sequence[Path], names: Sequence[str]) -> dict[str, npt.NDA
             raise SponError(f"{path}: not readable by numpy: {reason}") from error
     missing = next((name for name in names if name not in found), None)
     if missing is not None:
-        known = ", ".join(f"'{name}'{shape}" for name, shape in shapes.items()) or "none"
-        raise SponError(f"no array '{missing}' in {', '.join(map(str, paths))}; there are: {known}")
+        there = ", ".join(f"'{name}'" for name in known)
+        raise SponError(f"no array '{missing}' in {', '.join(map(str, paths))}; there are: {there or 'none'}")
     return found
