@@ -186,8 +186,8 @@ def _counts(
         shape = array.shape
         if len(shape) not in (1 + dim, 2 + dim):
             raise SponError(
-                f"{labels[name]} of shape {shape}; allowed in a {dim}-D box: (samples, {axes}[, components]), or "
-                f"at {name}=parameters for plain numbers"
+                f"{labels[name]} of shape {shape}; allowed in {dim}-D: (samples, {axes}[, components]), "
+                f"or at {name}=parameters for plain numbers"
             )
         if len(shape) == 2 + dim and shape[-1] > _COMPONENTS:
             raise SponError(

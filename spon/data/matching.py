@@ -115,9 +115,9 @@ def match(found: Floats, wanted: Floats, file: str, mesh: str, what: str) -> Mat
     if found.shape == wanted.shape and np.abs(found - wanted).max() <= allowed:
         return Match(None, len(wanted))
     distance, numbers = cKDTree(wanted).query(found)
-    _refuse(distance, found, f"{what} of {file}", mesh, allowed)
+    _refuse(distance, found, f"{what}s of {file}", mesh, allowed)
     back, _ = cKDTree(found).query(wanted)
-    _refuse(back, wanted, f"{what} of {mesh}", file, allowed)
+    _refuse(back, wanted, f"{what}s of {mesh}", file, allowed)
     missing = np.bincount(numbers, minlength=len(wanted)) == 0
     if missing.any():
         at = ", ".join(f"{c:g}" for c in wanted[np.argmax(missing)])

@@ -136,7 +136,7 @@ BASE = "--mesh square.msh -o x.h5 --output u"
         (f"absent_*.vtu {BASE} --input kappa", "no such file: absent_*.vtu"),
         (f"square.msh {BASE} --input kappa", "square.msh: samples cannot be read from '.msh'; allowed: .npz"),
         (f"a.npz run_0.vtu {BASE} --input kappa", "arrays of numpy and fields on meshes in one call"),
-        (f"a.npz {BASE} --input q", "no array 'q' in a.npz; there are: 'kappa' (12, 25), "),
+        (f"a.npz {BASE} --input q", "no array 'q' in a.npz; there are: 'kappa', 'c', 'load', 'u', "),
         (f"a.npz a.npz {BASE} --input kappa", "a.npz: array 'kappa' is in another file too"),
         (f"a.npz {BASE} --input nan", "input 'nan': 60 values are not finite, the first in sample 0"),
         (f"a.npz {BASE} --input complex", "input 'complex' has values of type complex128; allowed: real"),

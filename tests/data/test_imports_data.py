@@ -120,8 +120,8 @@ def test_serendipity_data_are_completed_exactly(cell_type, tmp_path):
 
 
 @pytest.mark.mpi
-def test_inputs_of_all_kinds_stand_side_by_side(rng):
-    mesh = TaggedMesh(square(4), ALONE)
+def test_inputs_of_all_kinds_stand_side_by_side_on_a_mesh_that_ranks_share(rng):
+    mesh = TaggedMesh(square(4), MPI.COMM_WORLD)
     n, nodes, cells = 5, 25, 32
     arrays = {
         "a": rng.standard_normal((n, nodes)),
@@ -340,9 +340,9 @@ def test_files_that_do_not_fit_are_refused(tagged, tmp_path):
             moved,
             ["u"],
             {},
-            r"5 of 25 node of .*moved.vtu: no partner in square; .* \(1\.01, .* is 0\.01 from",
+            r"5 of 25 nodes of .*moved.vtu: no partner in square; .* \(1\.01, .* is 0\.01 from",
         ),
-        (fine, ["u"], {}, r"56 of 81 node of .*fine.vtu: no partner in square"),
+        (fine, ["u"], {}, r"56 of 81 nodes of .*fine.vtu: no partner in square"),
         (tmp_path / "absent.vtu", ["u"], {}, "no such file: .*absent.vtu"),
     ):
         with pytest.raises(spon.SponError, match=message):
@@ -427,7 +427,7 @@ G = np.ones((3, 5, 9))
     [
         ({"a": np.ones((3, 5, 8))}, {}, "output 'u' has a grid of 4 x 8 cells, input 'a' one of 4 x 7"),
         ({"a": np.ones((3, 45))}, {}, r"input 'a' of shape \(3, 45\); .* or at a=parameters"),
-        ({"a": np.ones((3, 2, 5, 9))}, {"box": (0, 1, 0, 1, 0, 1)}, "output 'u' of shape .* 3-D box: "),
+        ({"a": np.ones((3, 2, 5, 9))}, {"box": (0, 1, 0, 1, 0, 1)}, "output 'u' of shape .* in 3-D: "),
         ({"a": np.ones((3, 5, 9, 20))}, {}, "would have 20 components; allowed: 9, or a box of six numbers"),
         ({"a": G}, {"box": (0, 0, 0, 1)}, "box 0, 0, 0, 1; allowed: x0, x1, y0, y1"),
         ({"a": G}, {"box": (0, 1)}, "box of 2 numbers"),
