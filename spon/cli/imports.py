@@ -180,7 +180,7 @@ def _from_fields(chosen: argparse.Namespace, paths: list[Path]) -> Any:
 
     (output,) = chosen.output
     hierarchy, levels = _meshes(chosen, paths)
-    mesh = getattr(hierarchy, "finest", hierarchy).arrays
+    mesh = getattr(hierarchy, "finest", hierarchy)
     fields = read_fields(paths, list(dict.fromkeys([*chosen.input, output])), mesh, dict(chosen.at))
     for note in fields.notes:
         print(note)

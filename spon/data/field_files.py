@@ -14,6 +14,7 @@ import numpy.typing as npt
 from spon.data.matching import Match, match_cells, match_nodes
 from spon.errors import MissingDependencyError, SponError
 from spon.fem.arrays import MeshArrays
+from spon.fem.mesh import TaggedMesh
 from spon.fem.meshio_reader import from_meshio, quiet
 from spon.fem.raw import to_arrays
 
@@ -30,7 +31,7 @@ class Fields:
 
     Args:
         arrays: name → (samples, nodes or cells[, components]).
-        at: name → "nodes" or "cells".
+        at: name → "nodes", "cells", or "lagrange2" for second-order fields on a first-order mesh.
         notes: what was done to fit the mesh, in words.
     """
 
@@ -57,7 +58,7 @@ def mesh_of(paths: Sequence[Path]) -> MeshArrays:
 def read_fields(
     paths: Sequence[Path],
     names: Sequence[str],
-    mesh: MeshArrays,
+    mesh: TaggedMesh,
     at: Mapping[str, str] | None = None,
 ) -> Fields:
     """Read arrays by name, a sample for each step, in the order of a mesh.
@@ -100,7 +101,9 @@ def read_fields(
                     "as in the first sample"
                 )
             found[name].append(one)
-    arrays = {name: _plane(np.stack(values), mesh.gdim) for name, values in found.items()}
+    arrays = {name: _plane(np.stack(values), mesh.arrays.gdim) for name, values in found.items()}
+    second = known is not None and file.degree > mesh.arrays.degree
+    places = {n: "lagrange2" if second and p == "nodes" else p for n, p in places.items()}
     return Fields(arrays, places, notes)
 
 

@@ -56,7 +56,8 @@ def import_arrays(
         inputs: name → (samples, nodes or cells[, components]), or (samples[, n]) for plain numbers.
         output: name and (samples, nodes or cells[, components]).
         at: name → "nodes", "cells" or "parameters", where the shape does not say; (samples, n) are taken as
-            plain numbers only if this says so.
+            plain numbers only if this says so; "lagrange2": DoFs of second-order Lagrange functions in
+            canonical order.
         dirichlet: boundaries where the output is the same in all samples: its values there are prescribed.
         boundary_data: name → boundary where the output differs from sample to sample: its values there
             become one more input, and are prescribed.

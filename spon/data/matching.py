@@ -11,8 +11,9 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from spon.errors import SponError
-from spon.fem import reference
 from spon.fem.arrays import MeshArrays
+from spon.fem.mesh import TaggedMesh
+from spon.fem.spaces import CanonicalSpace, lagrange_element
 
 __all__ = ["Match", "match", "match_cells", "match_nodes"]
 
@@ -67,32 +68,35 @@ class Match:
         return out.reshape(self.size, *values.shape[1:])
 
 
-def match_nodes(file: MeshArrays, mesh: MeshArrays) -> Match:
+def match_nodes(file: MeshArrays, mesh: TaggedMesh) -> Match:
     """Match the nodes of a file with those of a mesh; several may share one, as in discontinuous files.
+
+    Nodes of second order on a mesh of first order are those of second-order Lagrange functions.
 
     Raises:
         SponError: a node of the file that is none of the mesh, or the other way round.
     """
-    if file.degree == 2 and mesh.degree == 1:
-        raise SponError(
-            f"{file.source} has cells of second order, {mesh.source} of first; allowed: a mesh of "
-            "second order, or the mesh of the file (no --mesh)"
-        )
-    wanted = mesh.points
-    if file.degree < mesh.degree:
-        wanted = mesh.points[_vertices(mesh)]
-    return match(file.points, wanted, file.source, mesh.source, "node")
+    arrays = mesh.arrays
+    wanted = arrays.points
+    if file.degree < arrays.degree:
+        wanted = arrays.points[mesh.topology.vertex_points]
+    elif file.degree > arrays.degree:
+        wanted = CanonicalSpace(mesh, lagrange_element(arrays.cell_type, file.degree)).nodes
+    return match(file.points, wanted, file.source, arrays.source, "node")
 
 
-def match_cells(file: MeshArrays, mesh: MeshArrays) -> Match:
+def match_cells(file: MeshArrays, mesh: TaggedMesh) -> Match:
     """Match the cells of a file with those of a mesh by the mean of their corners.
 
     Raises:
         SponError: cells of another kind, or in other places.
     """
-    if file.cell_type != mesh.cell_type:
-        raise SponError(f"{file.source} has cells of type {file.cell_type}, {mesh.source} {mesh.cell_type}")
-    return match(file.centroids, mesh.centroids, file.source, mesh.source, "cell")
+    arrays = mesh.arrays
+    if file.cell_type != arrays.cell_type:
+        raise SponError(
+            f"{file.source} has cells of type {file.cell_type}, {arrays.source} {arrays.cell_type}"
+        )
+    return match(file.centroids, arrays.centroids, file.source, arrays.source, "cell")
 
 
 def match(found: Floats, wanted: Floats, file: str, mesh: str, what: str) -> Match:
@@ -139,8 +143,3 @@ def _refuse(distance: Floats, points: Floats, what: str, other: str, allowed: fl
             f"{count} of {len(points)} {what}: no partner in {other}; the worst, at ({at}), is "
             f"{distance[worst]:.3g} from the nearest; allowed: {allowed:.1g}"
         )
-
-
-def _vertices(mesh: MeshArrays) -> Integers:
-    corners = mesh.cells[:, : reference.NODES[mesh.cell_type][0]]
-    return np.unique(corners)

@@ -18,7 +18,7 @@ from spon.fem.spaces import CanonicalSpace
 
 __all__ = ["PLACES", "Placed", "Placement", "numeric"]
 
-PLACES = ("nodes", "cells", "parameters")
+PLACES = ("nodes", "cells", "parameters", "lagrange2")
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,7 +99,8 @@ class Placement:
             label: what it is, for messages, such as "input 'kappa'".
             name: of the input or output.
             array: (samples, nodes or cells[, components]), or (samples[, parameters]).
-            place: "nodes", "cells" or "parameters"; None: by the length.
+            place: "nodes", "cells", "parameters", or "lagrange2" for DoFs of second-order Lagrange functions
+                in canonical order; None: by the length.
 
         Raises:
             SponError: a length that does not fit the mesh, or that fits both nodes and cells; values that
@@ -125,6 +126,8 @@ class Placement:
                 f"{self.allowed}"
             )
         n, cells = found.shape[1], len(self.mesh.arrays.cells)
+        if place == "lagrange2":
+            return self._second_order(label, found)
         fits = [p for p, there in (("nodes", n in self.nodes), ("cells", n == cells)) if there]
         if len(fits) == 2 and place is None:
             raise SponError(
@@ -139,6 +142,16 @@ class Placement:
             )
         values = found.reshape(len(found), n, -1).astype(np.float64)
         return self._in_cells(values) if (place or fits[0]) == "cells" else self._at_nodes(values)
+
+    def _second_order(self, label: str, found: npt.NDArray[Any]) -> Placed:
+        components = found.shape[2] if found.ndim == 3 else 1
+        space = self._space(2, components)
+        size = CanonicalSpace(self.mesh, space.ufl_element()).size // components
+        if found.shape[1] != size:
+            raise SponError(
+                f"{label} of shape {found.shape} at lagrange2; allowed: {size} values in a sample"
+            )
+        return Placed(space, found.reshape(len(found), -1).astype(np.float64))
 
     def _in_cells(self, values: Floats) -> Placed:
         return Placed(self._space(0, values.shape[2]), values.reshape(len(values), -1))

@@ -18,7 +18,7 @@ from spon.fem import reference
 from spon.fem.arrays import MeshArrays
 from spon.fem.mesh import TaggedMesh
 from spon.fem.meshio_mesh import to_meshio
-from spon.fem.spaces import CanonicalSpace
+from spon.fem.spaces import CanonicalSpace, lagrange_element
 from spon.fem.transfer import interpolate
 
 ALONE = MPI.COMM_SELF
@@ -114,7 +114,7 @@ def test_serendipity_data_are_completed_exactly(cell_type, tmp_path):
     step = meshio.Mesh(points, [(kind, numbers.reshape(cells.shape))], {"u": function(points.T)})
     meshio.write(tmp_path / "a.vtu", step)
     mesh = TaggedMesh(mesh_of([tmp_path / "a.vtu"]), ALONE)
-    fields = read_fields([tmp_path / "a.vtu"], ["u"], mesh.arrays)
+    fields = read_fields([tmp_path / "a.vtu"], ["u"], mesh)
     placed = Placement(mesh)("output 'u'", "u", fields.arrays["u"])
     np.testing.assert_allclose(placed.values[0], canonical(mesh, placed.space, function), atol=1e-14)
 
@@ -199,7 +199,11 @@ def nan():
         ({}, {}, "no input; allowed: one or more"),
         ({"u": OK}, {}, "'u' is the name of two inputs or outputs"),
         ({"a": OK}, {"units": {"b": "m"}}, "units of 'b'; there are: a, u"),
-        ({"a": OK}, {"at": {"a": "edges"}}, "input 'a' at edges; allowed: nodes, cells, parameters"),
+        (
+            {"a": OK},
+            {"at": {"a": "edges"}},
+            "input 'a' at edges; allowed: nodes, cells, parameters, lagrange2",
+        ),
         ({"a": OK}, {"at": {"a": "cells"}}, r"input 'a' of shape \(3, 25\) has 25 values"),
         ({"a": OK}, {"at": {"u": "parameters"}}, "output 'u' is plain numbers; allowed: values at 25 nodes"),
         ({"a": OK}, {"dirichlet": ["inlet"]}, "boundary 'inlet' not found in square; it has: 'left'"),
@@ -286,15 +290,39 @@ def test_another_order_is_matched_by_coordinates(cell_type, degree, tmp_path, rn
         moved, moved_vector = np.empty_like(own), np.empty_like(vector)
         moved[nodes], moved_vector[nodes] = own, vector
         write_fields(path, other, {"u": moved, "v": moved_vector}, {"c": values[cells]})
-    fields = read_fields(paths, ["u", "v", "c"], arrays)
+    mesh = TaggedMesh(arrays, ALONE)
+    fields = read_fields(paths, ["u", "v", "c"], mesh)
     np.testing.assert_array_equal(fields.arrays["u"], u)
     np.testing.assert_array_equal(fields.arrays["v"], v[..., : arrays.gdim])
     np.testing.assert_array_equal(fields.arrays["c"], c)
     assert fields.at == {"u": "nodes", "v": "nodes", "c": "cells"}
     assert len(fields.notes) == 2
     assert "nodes are in another order than in box; matched by coordinates" in fields.notes[0]
-    same = read_fields(paths, ["u"], mesh_of(paths))
+    same = read_fields(paths, ["u"], TaggedMesh(mesh_of(paths), ALONE))
     assert same.notes == []
+
+
+@pytest.mark.parametrize("cell_type", reference.CELL_TYPES)
+def test_second_order_fields_come_onto_a_first_order_mesh_with_its_boundaries(cell_type, tmp_path):
+    mesh = TaggedMesh(box(cell_type, 2), ALONE)
+    space = CanonicalSpace(mesh, lagrange_element(cell_type, 2, 3))
+
+    def function(x):
+        return np.stack([x[0] ** 2, x[0] * x[1], 0 * x[0]])
+
+    path = tmp_path / "v.vtu"
+    values = interpolate(space, function)
+    spon.write(path, space, {"v": values, "w": 2 * values})
+    fields = read_fields([path], ["v", "w"], mesh)
+    assert set(fields.at.values()) == {"lagrange2"}
+    d = spon.import_arrays(
+        mesh, {"w": fields.arrays["w"]}, ("v", fields.arrays["v"]), at=fields.at, dirichlet=["right"]
+    )
+    kept = values.reshape(-1, 3)[:, : mesh.arrays.gdim]
+    np.testing.assert_allclose(d.outputs[0], kept.ravel(), atol=1e-14)
+    np.testing.assert_allclose(d.inputs, 2 * d.outputs, atol=1e-14)
+    with pytest.raises(spon.SponError, match=r"input 'w' of shape .* at lagrange2; allowed: \d+ values"):
+        spon.import_arrays(mesh, {"w": kept[None, :5]}, ("v", fields.arrays["v"]), at=fields.at)
 
 
 def test_nodes_of_each_cell_for_itself_are_joined_where_values_agree(tagged, tmp_path):
@@ -305,12 +333,12 @@ def test_nodes_of_each_cell_for_itself_are_joined_where_values_agree(tagged, tmp
     jump = u + (np.arange(len(u)) == 5)
     path = tmp_path / "dg.vtu"
     meshio.write(path, meshio.Mesh(points, [("triangle", own)], {"u": u, "jump": jump}))
-    fields = read_fields([path], ["u"], arrays)
+    fields = read_fields([path], ["u"], tagged)
     np.testing.assert_allclose(fields.arrays["u"][0], arrays.points @ [1, -2], atol=1e-15)
     with pytest.raises(
         spon.SponError, match=r"'jump' has several values at one node of the mesh, .* from their"
     ):
-        read_fields([path], ["jump"], arrays)
+        read_fields([path], ["jump"], tagged)
     with pytest.raises(spon.SponError, match="its cells share no nodes"):
         mesh_of([path])
 
@@ -321,7 +349,7 @@ def test_steps_of_a_series_are_samples(problem, dataset, tmp_path, suffix):
     spon.write(path, problem.order, {"u": dataset.outputs[:3]}, times=[0.0, 0.5, 2.0])
     mesh = mesh_of([path])
     np.testing.assert_allclose(mesh.points, problem.hierarchy.finest.arrays.points, atol=1e-15)
-    fields = read_fields([path], ["u"], problem.hierarchy.finest.arrays)
+    fields = read_fields([path], ["u"], problem.hierarchy.finest)
     np.testing.assert_allclose(fields.arrays["u"], dataset.outputs[:3], atol=1e-15)
 
 
@@ -346,14 +374,14 @@ def test_files_that_do_not_fit_are_refused(tagged, tmp_path):
         (tmp_path / "absent.vtu", ["u"], {}, "no such file: .*absent.vtu"),
     ):
         with pytest.raises(spon.SponError, match=message):
-            read_fields([path], names, arrays, at)
-    assert read_fields([good], ["w"], arrays, {"w": "cells"}).arrays["w"].shape == (1, 32)
+            read_fields([path], names, tagged, at)
+    assert read_fields([good], ["w"], tagged, {"w": "cells"}).arrays["w"].shape == (1, 32)
     (tmp_path / "empty.pvd").write_text("<VTKFile><Collection/></VTKFile>")
     with pytest.raises(spon.SponError, match="lists no files"):
-        read_fields([tmp_path / "empty.pvd"], ["u"], arrays)
+        read_fields([tmp_path / "empty.pvd"], ["u"], tagged)
     (tmp_path / "broken.vtu").write_text("<VTKFile>")
     with pytest.raises(spon.SponError, match=r"broken.vtu: meshio cannot read it"):
-        read_fields([tmp_path / "broken.vtu"], ["u"], arrays)
+        read_fields([tmp_path / "broken.vtu"], ["u"], tagged)
 
 
 # ------------------------------------------------------------------------------ grids
