@@ -70,7 +70,7 @@ def add_parser(verbs: Any) -> None:
         "--box",
         metavar="X0,X1,Y0,Y1",
         type=_numbers,
-        help="that the grid spans, and Z0,Z1 in 3-D; default: 0,1,0,1",
+        help="that the grid spans, and Z0,Z1 in 3-D; --box=-1,1,… for negative numbers; default: 0,1,0,1",
     )
     add(
         "--centred",

@@ -109,10 +109,10 @@ def test_files_are_samples_in_the_order_of_their_numbers(folder, capsys):
 
 @pytest.mark.mpi
 def test_grids_and_refined_meshes(folder):
-    run("a.npz --grid --box 0,2,0,1 -o g.h5 --input load --output grid")
+    run("a.npz --grid --box=-2,2,0,1 -o g.h5 --input load --output grid")
     g = spon.Dataset.load("g.h5")
     points = g.discretisation.levels[0].points
-    np.testing.assert_allclose(g.outputs, np.outer(g.input("load"), points[:, 0] / 2), atol=1e-15)
+    np.testing.assert_allclose(g.outputs, np.outer(g.input("load"), (points[:, 0] + 2) / 4), atol=1e-15)
     assert [len(level.points) for level in g.discretisation.levels] == [25, 9]
     if WORLD.rank == 0:
         write_arrays("coarse.msh", square(2))
