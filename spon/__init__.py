@@ -51,6 +51,8 @@ _PUBLIC = {
     "from_dolfinx": "spon.fem.live",
     "generate": "spon.data.generate",
     "generate_file": "spon.data.generation",
+    "import_arrays": "spon.data.imports",
+    "import_grid": "spon.data.grids",
     "lagrange": "spon.fem.assembly",
     "load_model": "spon.training.checkpoint",
     "load_problem": "spon.resources",

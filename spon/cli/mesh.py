@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 from typing import Any
 
 import numpy as np
 
-from spon.errors import SponError, agree
+from spon.cli.ranks import alone
+from spon.errors import SponError
 
 __all__ = ["add_parser"]
 
@@ -33,40 +32,21 @@ def add_parser(verbs: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="cells, names of groups and boundaries, sizes, quality")
     info.add_argument("file")
-    info.set_defaults(run=_together(_info))
+    info.set_defaults(run=alone(_info))
     convert = actions.add_parser("convert", help="write a mesh to another format, with its names")
     convert.add_argument("source")
     convert.add_argument("target")
     convert.add_argument(
         "--drop-unused", action="store_true", default=None, help="leave out points that belong to no cell"
     )
-    convert.set_defaults(run=_together(_convert))
+    convert.set_defaults(run=alone(_convert))
     refine = actions.add_parser(
         "refine", help="split every cell into four or eight; curved cells stay curved"
     )
     refine.add_argument("source")
     refine.add_argument("target")
     refine.add_argument("-n", metavar="N", type=int, default=1, help="how often; default: 1")
-    refine.set_defaults(run=_together(_refine))
-
-
-def _together(work: Any) -> Any:
-    """Let rank 0 work, and all ranks leave together."""
-
-    def run(chosen: argparse.Namespace) -> None:
-        from spon._compat import require_dolfinx
-
-        require_dolfinx()
-        from mpi4py import MPI
-
-        # in place of PETSc's handler, which tells of a crash when `spon mesh info … | head` has seen enough
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        with agree(MPI.COMM_WORLD):
-            if MPI.COMM_WORLD.rank == 0:
-                with contextlib.suppress(BrokenPipeError):
-                    work(chosen)
-
-    return run
+    refine.set_defaults(run=alone(_refine))
 
 
 def _info(chosen: argparse.Namespace) -> None:

@@ -1,1 +1,1 @@
-"""Random fields, data sets and their generation."""
+"""Random fields, data sets, their generation, import and pictures."""

@@ -18,6 +18,7 @@ from spon.fem.raw import Group, RawMesh
 __all__ = [
     "CELLS",
     "FACETS",
+    "from_meshio",
     "quiet",
     "read_meshio",
     "suffixes",
@@ -87,7 +88,7 @@ def read_meshio(path: Path) -> RawMesh:
         abaqus.check(path)
     with quiet(f"{source}: meshio cannot read it"):
         mesh = meshio.read(path)
-    return _from_mesh(mesh, source)
+    return from_meshio(mesh, source)
 
 
 @contextlib.contextmanager
@@ -114,7 +115,16 @@ def quiet(what: str) -> Any:
         raise SponError(f"{what}: {detail[:300]}") from error
 
 
-def _from_mesh(mesh: Any, source: str) -> RawMesh:
+def from_meshio(mesh: Any, source: str) -> RawMesh:
+    """Return what a `meshio.Mesh` holds.
+
+    Args:
+        mesh: as meshio read it.
+        source: file, for messages.
+
+    Raises:
+        SponError: cells that spon cannot use.
+    """
     blocks = [(b.type, np.asarray(b.data)) for b in mesh.cells if len(b.data)]
     dims = [_dimension(kind) for kind, _ in blocks]
     tdim = max(dims, default=0)
