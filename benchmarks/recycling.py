@@ -9,11 +9,11 @@ GCROT(20, 20) are SciPy's, preconditioned from the right, with as many vectors i
 GMRES(40) with the same preconditioner, unsorted, over seconds; factorise / this: seconds of a SuperLU
 factorisation and solve of every system over seconds. Processor time of one thread.
 
-What it says: recycling alone saves about a tenth of the iterations of the same method without memory, but costs
-a product with each recycled vector. GCROT keeps one direction for each restart, not the approximate
-eigenvectors that GCRO-DR takes from a whole cycle: above all it carries over old solutions. Sorting pays with a
-preconditioner that is made anew now and then, for few parameters: it halves the iterations, recycling or not;
-with twenty parameters fifty samples have no near neighbours.
+What it says: recycling alone saves about a tenth of the iterations of the same method without memory, but
+costs a product with each recycled vector. GCROT keeps one direction for each restart, not the approximate
+eigenvectors that GCRO-DR takes from a whole cycle: above all it carries over old solutions. Sorting pays with
+a preconditioner that is made anew now and then, for few parameters: it halves the iterations, recycling or
+not; with twenty parameters fifty samples have no near neighbours.
 """
 
 import argparse
