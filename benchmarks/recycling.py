@@ -7,7 +7,13 @@ wavelengths across. Tolerance 1e-8. Iterations are applications of the precondit
 matrix (GCROT has one for each recycled vector in addition): means over the systems. GMRES(40) and
 GCROT(20, 20) are SciPy's, preconditioned from the right, with as many vectors in memory. Speed-up: seconds of
 GMRES(40) with the same preconditioner, unsorted, over seconds; factorise / this: seconds of a SuperLU
-factorisation and solve of every system over seconds. One thread.
+factorisation and solve of every system over seconds. Processor time of one thread.
+
+What it says: recycling alone saves about a tenth of the iterations of the same method without memory, but
+costs a product with each recycled vector. GCROT keeps one direction for each restart, not the approximate
+eigenvectors that GCRO-DR takes from a whole cycle: above all it carries over old solutions. Sorting pays with
+a preconditioner that is made anew now and then, for few parameters: it halves the iterations, recycling or
+not; with twenty parameters fifty samples have no near neighbours.
 """
 
 import argparse
@@ -82,17 +88,17 @@ def reference(problem, kind, every):
     for i, z in enumerate(problem.parameters):
         A = sp.csr_array(problem.order.matrix(problem.matrix(z)))
         b = problem.order.gather_dual(problem.rhs.array_r)
-        start = time.perf_counter()
+        start = time.process_time()
         if kind is not None and (i == 0 or (every and i % every == 0)):
             columns = sp.csc_array(A)
             solve = (spla.splu(columns) if kind == "lu" else spla.spilu(columns, 1e-2, 5.0)).solve
         count, good = gmres(A, b, solve)
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         steps.append(count)
         failures += not good
-        start = time.perf_counter()
+        start = time.process_time()
         spla.splu(sp.csc_array(A)).solve(b)
-        direct += time.perf_counter() - start
+        direct += time.process_time() - start
     return np.mean(steps), seconds, failures, direct
 
 
@@ -104,12 +110,12 @@ def recycled(problem, kind, every, vectors, ordered):
     with RecyclingSolver(problem.order, problem.constraint, **settings) as solver:
         for z in problem.parameters[places]:
             matrix = problem.matrix(z)
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 solver.solve(matrix, problem.rhs)
             except spon.SponError:
                 failures += 1
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
             matrix.destroy()
         steps = [record.preconditioned for record in solver.log] or [np.nan]
         products = [record.products for record in solver.log] or [np.nan]
@@ -128,7 +134,7 @@ if __name__ == "__main__":
             common = {"modes": modes, "DoFs": problem.order.size}
             common["preconditioner of"] = f"{kind}, {'first' if every == 0 else f'every {every}th'}"
             methods = [("GMRES(40)", "no", steps, steps, base, failures)]
-            for vectors, ordered in ((0, False), (20, False), (20, True)):
+            for vectors, ordered in ((0, False), (0, True), (20, False), (20, True)):
                 name = f"GCROT(20, 20){'' if vectors else ', forgetting'}"
                 methods.append(
                     (name, "yes" if ordered else "no", *recycled(problem, kind, every, vectors, ordered))

@@ -132,6 +132,9 @@ class ArmSolver:
         self._krylov = Krylov(comm, options)
         self._krylov.ksp.setTolerances(max_it=_STEPS)
         self._krylov.ksp.setConvergenceTest(self._test)
+        if arm.lag > 1:
+            self._krylov.ksp.getPC().setUseAmat(False)  # multigrid's finest level, too, is the copy
+        self._kept: PETSc.Mat | None = None
         self._seen, self._served, self._setup, self._lives = -1, arm.lag, 0.0, 0
 
     def attempt(self, system: ReducedSystem, target: float, seconds: float) -> Attempt:
@@ -148,8 +151,9 @@ class ArmSolver:
         failure, broken, start = "", False, time.perf_counter()
         self._start, self._late, middle = start, False, start
         try:
-            self._krylov.attach(system)
-            ksp.getPC().setReusePreconditioner(not (changed and due))
+            if self.arm.lag > 1 and changed and due:
+                self._keep(system)
+            self._krylov.attach(system, self._kept)
             ksp.setUp()
             ksp.setUpOnBlocks()
             middle = time.perf_counter()
@@ -171,6 +175,24 @@ class ArmSolver:
         reason = failure or ("PETSc error on another rank" if broken else "")
         return Attempt(setup, iterating, share + iterating, steps, reason, broken)
 
+    def _keep(self, system: ReducedSystem) -> None:
+        """Copy the matrix for the preconditioner to be made of.
+
+        PETSc's own way to keep a preconditioner leaves multigrid with bounds of the old matrix for smoothers
+        of the new one: indefinite if the coefficients grew.
+        """
+        matrix = system.matrix
+        if self._kept is not None:
+            matrix.copy(self._kept, structure=PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+            return
+        self._kept = matrix.duplicate(copy=True)
+        for found, give in (
+            (matrix.getNullSpace(), self._kept.setNullSpace),
+            (matrix.getNearNullSpace(), self._kept.setNearNullSpace),
+        ):
+            if found.handle:
+                give(found)
+
     def _test(self, ksp: PETSc.KSP, step: int, residual: float) -> int:
         if residual <= self._target:
             return int(_Test.CONVERGED_RTOL)
@@ -184,5 +206,7 @@ class ArmSolver:
         return int(_Test.ITERATING)
 
     def destroy(self) -> None:
-        """Free the KSP. Collective."""
+        """Free the KSP and the matrix that was kept. Collective."""
         self._krylov.destroy()
+        if self._kept is not None:
+            self._kept.destroy()

@@ -58,10 +58,15 @@ class Krylov:
             self.destroy()
             raise SponError(f"PETSc refuses the options {options}: error {error.ierr}") from error
 
-    def attach(self, system: ReducedSystem) -> None:
-        """Take the matrix of the system, which has been loaded, for good."""
+    def attach(self, system: ReducedSystem, preconditioned: PETSc.Mat | None = None) -> None:
+        """Take the matrix of the system, which has been loaded, for good.
+
+        Args:
+            system: loaded.
+            preconditioned: matrix that the preconditioner is made of; default: that of the system.
+        """
         if not self._attached:
-            self.ksp.setOperators(system.matrix)
+            self.ksp.setOperators(system.matrix, preconditioned)
             self._attached = True
 
     def solve(self, system: ReducedSystem) -> None:
