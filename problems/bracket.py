@@ -35,14 +35,13 @@ class Bracket(spon.Problem):
         mean: of t, Pa.
         deviation: s, Pa.
         length: ℓ, m.
-        degree: of the Lagrange elements of u.
+        degree: of the Lagrange elements of u; first-order ones are much too stiff in bending.
 
     Raises:
         spon.SponError: ν out of range; a mean that is not three numbers.
     """
 
     default_mesh = "bracket.geo"
-    default_refinements = 1
     units = {"t": "Pa", "u": "m"}  # noqa: RUF012, read only
 
     def __init__(
@@ -53,7 +52,7 @@ class Bracket(spon.Problem):
         mean: Sequence[float] = (0.0, 0.0, -1e6),
         deviation: float = 0.5e6,
         length: float = 0.03,
-        degree: int = 1,
+        degree: int = 2,
     ) -> None:
         if not -1 < poisson < 0.5:
             raise spon.SponError(f"poisson = {poisson}; allowed: -1 < poisson < 0.5")
