@@ -3,9 +3,9 @@
 Run with `./dev run python3 benchmarks/generate.py`; writes results/generate.json and RESULTS.md. Inputs are
 drawn on all sides. User's loop: for every sample the form, the matrix and DOLFINx's `LinearProblem` with LU;
 space, boundary conditions and compiled code are kept. Tuned: `Problem.solution` with a `TunedSolver`, its
-trials of all arms included. Best arm: the quickest of its arms alone, at the same tolerance. Each is a process of
-its own with one thread, timed after a first sample. Efficiency: two ranks with a mesh each that share the samples,
-their samples per second over twice those of one rank.
+trials of all arms included. Best arm: the quickest of its arms alone, at the same tolerance. Each is a
+process of its own with one thread, timed after a first sample. Efficiency: two ranks with a mesh each that
+share the samples, their samples per second over twice those of one rank.
 """
 
 import argparse
@@ -33,12 +33,13 @@ def make(case, arm=None):
     base = getattr(spon.load_problem(spon.find_problem(file)), name)
 
     class Timed(base):
-        def make_solver(self):
-            solver = spon.TunedSolver(self.order, self.constraint, definite=self.definite)
+        def make_solver(self, constant):
+            solver = super().make_solver(constant)
             if arm is None:
                 return solver
             chosen = [a for a in solver.arms if a.name == arm]
-            return spon.TunedSolver(self.order, self.constraint, chosen, definite=self.definite)
+            kind = {"symmetric": self.definite, "definite": self.definite}
+            return spon.TunedSolver(self.order, self.constraint, chosen, rtol=solver.rtol, **kind)
 
     return Timed.from_mesh(None, MPI.COMM_WORLD, MPI.COMM_SELF, refinements, **options)
 
@@ -62,9 +63,13 @@ def ours(case, arm):
         problem.solution(draw(problem, number))
     comm.Barrier()
     seconds = time.perf_counter() - start
-    totals = problem.system.solver.totals
+    totals = problem.system.solver.totals()
     most = max(totals, key=lambda name: totals[name].systems)
-    return samples / seconds, problem.discretisation.dofs, f"{most} {totals[most].systems / len(problem.system.solver.log):.0%}"
+    return (
+        samples / seconds,
+        problem.discretisation.dofs,
+        f"{most} {totals[most].systems / len(problem.system.solver.log):.0%}",
+    )
 
 
 def conditions(problem):
@@ -121,7 +126,7 @@ def user(case):
 
 def arms(case):
     problem = make(case)
-    return [arm.name for arm in problem.make_solver().arms]
+    return [arm.name for arm in problem.make_solver(constant=False).arms]
 
 
 def run(ranks, *arguments):

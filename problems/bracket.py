@@ -42,6 +42,7 @@ class Bracket(spon.Problem):
     """
 
     default_mesh = "bracket.geo"
+    solver_options = "tuned"
     units = {"t": "Pa", "u": "m"}  # noqa: RUF012, read only
 
     def __init__(

@@ -43,6 +43,7 @@ class Darcy(spon.Problem):
 
     default_mesh = "square.geo"
     default_refinements = 2
+    solver_options = "tuned"
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class Elasticity(spon.Problem):
 
     default_mesh = "perforated.geo"
     default_refinements = 2
+    solver_options = "tuned"
     units = {"E": "Pa", "u": "m"}  # noqa: RUF012, read only
 
     def __init__(

@@ -46,6 +46,7 @@ class Helmholtz(spon.Problem):
 
     default_mesh = "obstacles.geo"
     default_refinements = 1
+    solver_options = "tuned"
     definite = False
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from petsc4py import PETSc
@@ -47,16 +49,26 @@ class Krylov:
         prefix = f"spon_{id(self):x}_"
         self.ksp = PETSc.KSP().create(comm)
         self.ksp.setOptionsPrefix(prefix)
-        self._database = PETSc.Options()
-        self._keys = [f"{prefix}{key}" for key in options]
-        self._attached = False
-        for key, value in zip(self._keys, options.values(), strict=True):
-            self._database[key] = value
+        self._options = {f"{prefix}{key}": value for key, value in options.items()}
+        self._attached = self._solved = False
         try:
-            self.ksp.setFromOptions()
+            with self._set():
+                self.ksp.setFromOptions()
         except PETSc.Error as error:
             self.destroy()
             raise SponError(f"PETSc refuses the options {options}: error {error.ierr}") from error
+
+    @contextmanager
+    def _set(self) -> Iterator[None]:
+        """Have the options in PETSc's database for a while."""
+        database = PETSc.Options()
+        for key, value in self._options.items():
+            database[key] = value
+        try:
+            yield
+        finally:
+            for key in self._options:
+                del database[key]
 
     def attach(self, system: ReducedSystem, preconditioned: PETSc.Mat | None = None) -> None:
         """Take the matrix of the system, which has been loaded, for good.
@@ -77,11 +89,12 @@ class Krylov:
         """
         self.attach(system)
         try:
-            self.ksp.solve(system.rhs, system.x)
+            # factorisations and preconditioners of blocks read their options in the first solve
+            with nullcontext() if self._solved else self._set():
+                self.ksp.solve(system.rhs, system.x)
         except PETSc.Error as error:
             raise SponError(f"the linear solver failed: PETSc error {error.ierr}") from error
-        finally:
-            self._forget_options()  # factorisations read theirs in the first solve
+        self._solved = True
 
     def failure(self) -> str:
         """Return why the last solve did not converge; empty if it did."""
@@ -91,12 +104,6 @@ class Krylov:
         cause = _FAILURES.get(self.ksp.getPC().getFailedReason())
         return _REASONS.get(reason, f"reason {reason}") + (f" ({cause})" if cause else "")
 
-    def _forget_options(self) -> None:
-        for key in self._keys:
-            del self._database[key]
-        self._keys = []
-
     def destroy(self) -> None:
         """Free the KSP. Collective."""
-        self._forget_options()
         self.ksp.destroy()

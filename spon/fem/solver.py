@@ -65,6 +65,7 @@ class ConstrainedSolver:
             self.system.destroy()
             raise
         self.ksp = self._krylov.ksp
+        self._residual = np.nan
 
     def solve(self, matrix: PETSc.Mat, rhs: PETSc.Vec, shift: Floats | None = None) -> Floats:
         """Solve one system. Collective over the communicator of the space.
@@ -86,8 +87,14 @@ class ConstrainedSolver:
         self._check()
         return self.system.solution()
 
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Iterations and relative residual of the last solve."""
+        return {"iterations": float(self.ksp.getIterationNumber()), "residual": self._residual}
+
     def _check(self) -> None:
         left, size = self.system.residual(), self.system.rhs.norm()
+        self._residual = left / size if size else 0.0
         failure = self._krylov.failure()
         lost = self.ksp.getType() == "preonly" and left > _SINGULAR * size
         if not failure and np.isfinite(left) and not lost:

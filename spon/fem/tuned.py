@@ -169,6 +169,19 @@ class TunedSolver:
         self.log.append(SolveRecord(len(self.log), name, solver, seconds, steps, left, failure))
         return self.system.solution()
 
+    @property
+    def arms(self) -> list[Arm]:
+        """Those that are in use, in the order of their numbers in `statistics`."""
+        return [solver.arm for solver in self._solvers]
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Iterations, relative residual and number of the arm of the last solve; −1 for the last resort."""
+        last = self.log[-1]
+        names = [arm.name for arm in self.arms]
+        number = names.index(last.solver) if last.solver in names else -1
+        return {"iterations": float(last.iterations), "residual": last.residual, "arm": float(number)}
+
     def _budget(self) -> float:
         return max(_PATIENCE * self._selection.usual, _GRACE)
 

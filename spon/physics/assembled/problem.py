@@ -25,6 +25,7 @@ from spon.fem.encoding import Dofs, Encoder
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.mesh import read_mesh
 from spon.fem.solver import ConstrainedSolver
+from spon.fem.tuned import TunedSolver
 from spon.level import Level
 from spon.physics.assembled.coefficients import Coefficients
 from spon.physics.assembled.system import LinearSystem, NonlinearSystem
@@ -32,6 +33,8 @@ from spon.projection import ZeroMean
 from spon.resources import find_mesh
 
 __all__ = ["Problem", "Solution"]
+
+_TUNED_RTOL = 1e-12  # so that data of different solvers agree
 
 Floats = npt.NDArray[np.float64]
 P = TypeVar("P", bound="Problem")
@@ -73,7 +76,8 @@ class Problem:
         load: for nonlinear problems, a `dolfinx.fem.Constant` that the residual multiplies its loads with.
         load_steps: in how many steps it is raised to one; steps that fail are halved.
         solver_options: PETSc options of the linear solver, and of SNES (`snes_…`) for nonlinear problems;
-            None: a direct solver, which suits any problem of moderate size.
+            None: a direct solver, which suits any problem of moderate size; "tuned": a `TunedSolver`, for
+            linear problems (solutions then agree to its tolerance, not to the last bit).
     """
 
     default_mesh: ClassVar[str | None] = None
@@ -85,7 +89,7 @@ class Problem:
     units: ClassVar[Mapping[str, str]] = {}
     load: Any = None
     load_steps: int = 1
-    solver_options: dict[str, Any] | None = None
+    solver_options: dict[str, Any] | str | None = None
 
     def __init__(
         self, hierarchy: Hierarchy, boundary_values: Mapping[str, BoundaryValue] | None = None
@@ -308,8 +312,21 @@ class Problem:
     @cached_property
     def system(self) -> LinearSystem | NonlinearSystem:
         """Forms, matrices and solver, made once and refilled for every sample."""
-        return LinearSystem(self, self.make_solver()) if self.linear else NonlinearSystem(self)
+        return LinearSystem(self) if self.linear else NonlinearSystem(self)
 
-    def make_solver(self) -> Any:
-        """Return the linear solver; default: a `ConstrainedSolver` with `solver_options`."""
-        return ConstrainedSolver(self.order, self.constraint, self.solver_options)
+    def make_solver(self, constant: bool) -> Any:
+        """Return the linear solver that `solver_options` ask for.
+
+        Args:
+            constant: whether the matrix is the same for all samples; then nothing needs tuning.
+        """
+        options = self.solver_options
+        if options != "tuned":
+            assert not isinstance(options, str)
+            return ConstrainedSolver(self.order, self.constraint, options)
+        if constant:
+            return ConstrainedSolver(self.order, self.constraint)
+        definite = self.definite
+        return TunedSolver(
+            self.order, self.constraint, symmetric=definite, definite=definite, rtol=_TUNED_RTOL
+        )

@@ -23,15 +23,15 @@ class LinearSystem:
 
     Args:
         problem: linear.
-        solver: `ConstrainedSolver` or another with its `solve`.
 
     Attributes:
+        solver: of the problem; if the matrix is the same for all samples, it is factorised once.
         matrix: of the sample that was assembled last.
         rhs: likewise.
     """
 
-    def __init__(self, problem: Any, solver: Any) -> None:
-        self._order, self._solver = problem.order, solver
+    def __init__(self, problem: Any) -> None:
+        self._order = problem.order
         space, coefficients = problem.space, problem.coefficients
         u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
         zero = fem.Constant(space.mesh, np.zeros(u.ufl_shape))
@@ -44,6 +44,7 @@ class LinearSystem:
         self.matrix = petsc.create_matrix(self._a)
         self.rhs = petsc.assemble_vector(self._L)
         self._fresh = True
+        self.solver = problem.make_solver(constant=not self._varies[0])
 
     def assemble(self) -> None:
         """Assemble for the inputs that the coefficients hold. Collective."""
@@ -68,8 +69,8 @@ class LinearSystem:
             (DoFs,) u in canonical order, and statistics.
         """
         self.assemble()
-        values = self._order.gather(self._solver.solve(self.matrix, self.rhs, shift))
-        return values, {"iterations": float(self._solver.ksp.getIterationNumber())}
+        values = self._order.gather(self.solver.solve(self.matrix, self.rhs, shift))
+        return values, dict(self.solver.statistics)
 
 
 class NonlinearSystem:
