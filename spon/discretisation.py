@@ -108,7 +108,9 @@ class Discretisation:
         Raises:
             SponError: an unknown boundary, DoFs there that are not fixed, wrong number of values.
         """
-        data: Any = values if isinstance(values, Mapping) else {boundary: values}
+        data: Any = values
+        if not isinstance(values, Mapping):
+            data = {boundary: values}
         samples = {len(v) for v in data.values()}
         if len(samples) != 1:
             raise SponError(f"boundary data of {sorted(samples)} samples; allowed: as many for each boundary")
