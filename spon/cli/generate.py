@@ -84,7 +84,7 @@ def run(chosen: argparse.Namespace) -> None:
     clock = time.perf_counter()
     done = generate_file(problem, chosen.output, what, comm, say)
     if done is not None:
-        print("\n".join(summary(done, time.perf_counter() - clock)))
+        print("\n".join([*summary(done, time.perf_counter() - clock), *choices(problem)]))
         print(f"{chosen.output}")
 
 
@@ -127,10 +127,27 @@ def summary(done: Any, seconds: float) -> list[str]:
     if len(reasons) > 5:
         lines.append(f"         and {len(reasons) - 5} other reasons, in the file's failures/reasons")
     for name, values in done.statistics.items():
+        if name == "arm":  # a number of a solver
+            continue
         known = values[np.isfinite(values)]
         if len(known):
             lines.append(f"{name:<12} mean {known.mean():.4g}, max {known.max():.4g}")
     return lines
+
+
+def choices(problem: Any) -> list[str]:
+    """Return which solvers a tuned problem chose on this rank, in lines; none for others.
+
+    Args:
+        problem: after some solves.
+    """
+    solver = getattr(vars(problem).get("system"), "solver", None)
+    totals = solver.totals() if hasattr(solver, "totals") else {}
+    return [
+        f"solver   {name}: {total.systems} systems, {total.seconds:.2f} s, {total.failures} not solved"
+        for name, total in sorted(totals.items(), key=lambda item: -item[1].systems)
+        if total.systems
+    ]
 
 
 def _dry_run(problem: Any, chosen: argparse.Namespace, what: Any, comm: Any, say: Any, setup: float) -> None:
