@@ -22,7 +22,8 @@ _MEMORY = 5  # latest costs that count: costs may drift
 class Selection:
     """Choose arms by their costs, which have no bound that is known beforehand.
 
-    Each arm is tried once, in the order given; then `TsallisInf` draws. What an arm costs is the median of
+    Each arm is tried once, in the order given, and once more if its first cost had a part that does not
+    recur; then `TsallisInf` draws. What an arm costs is the median of
     its last five costs, which a machine that stalls at times does not upset; the usual cost is that of the
     cheapest arm. A cost c becomes the loss c / usual − 1, cut off at 0 and 1: the quickest arm loses about
     nothing, one of twice its cost or more loses 1. Had losses been scaled by the largest cost seen, one slow
@@ -46,6 +47,7 @@ class Selection:
         self._strikes = np.zeros(arms, dtype=np.int64)
         self._free_at = np.zeros(arms, dtype=np.int64)  # round at which an arm may be drawn again
         self._dropped = np.zeros(arms, dtype=bool)
+        self._again = np.zeros(arms, dtype=bool)  # to be tried a second time
         self._round = 0
         self._drawn: tuple[int, float | None] | None = None
 
@@ -58,7 +60,8 @@ class Selection:
         """Return the number of an arm, whose cost or failure has to be told next; None: none is left."""
         self._round += 1
         left = ~self._dropped
-        untried = np.flatnonzero(left & (self._tries == 0))
+        untried = np.flatnonzero(left & ((self._tries == 0) | self._again))
+        untried = untried[np.argsort(self._tries[untried], kind="stable")]
         allowed = left & (self._free_at <= self._round)
         if len(untried):
             self._drawn = int(untried[0]), None
@@ -69,16 +72,19 @@ class Selection:
             self._drawn = None
         return None if self._drawn is None else self._drawn[0]
 
-    def cost(self, value: float) -> None:
+    def cost(self, value: float, recurs: bool = True) -> None:
         """Tell what the chosen arm has cost.
 
         Args:
             value: positive, in any unit that is the same for all arms.
+            recurs: whether it will cost as much again; if not, a first cost is forgotten at the second.
 
         Raises:
             SponError: not positive, or no arm was chosen.
         """
-        arm = self._take(value, failed=False)
+        arm = self._take(value, failed=False, recurs=recurs)
+        if self._again[arm]:
+            return
         if self.costs[arm] >= _HOPELESS * self.usual:
             self._set_aside(arm, self.costs[arm])
         else:
@@ -94,10 +100,10 @@ class Selection:
 
     def drop(self, arm: int) -> None:
         """Never choose an arm again."""
-        self._dropped[arm] = True
+        self._dropped[arm], self._again[arm] = True, False
         self.costs[arm] = np.nan
 
-    def _take(self, value: float, failed: bool) -> int:
+    def _take(self, value: float, failed: bool, recurs: bool = True) -> int:
         if self._drawn is None:
             raise SponError("a cost without an arm; allowed: one for each arm chosen")
         if not 0.0 < value < np.inf:
@@ -105,12 +111,15 @@ class Selection:
         (arm, probability), self._drawn = self._drawn, None
         predicted = self._loss(self.costs)
         self._tries[arm] += 1
+        if self._again[arm]:
+            self._recent[arm] = []
+        self._again[arm] = self._tries[arm] == 1 and not recurs
         self._recent[arm] = [*self._recent[arm], value][-_MEMORY:]
         self.costs[arm] = _lower_median(self._recent[arm])
         if probability is not None:
             loss = 1.0 if failed else float(self._loss(np.array(value)))
             self._bandit.update(arm, loss, probability, predicted)
-        elif (self._dropped | (self._tries > 0)).all():
+        elif (self._dropped | ((self._tries > 0) & ~self._again)).all():
             self._bandit.expect(self._loss(self.costs), _KNOWN)
         return arm
 
@@ -125,7 +134,7 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next choices depend on, as JSON can hold it."""
-        names = ("_tries", "_strikes", "_free_at", "_dropped")
+        names = ("_tries", "_strikes", "_free_at", "_dropped", "_again")
         arrays = {name[1:]: getattr(self, name).tolist() for name in names}
         return arrays | {"recent": self._recent, "round": self._round, "bandit": self._bandit.state()}
 
@@ -142,6 +151,7 @@ class Selection:
         for name in ("tries", "strikes", "free_at"):
             setattr(self, f"_{name}", np.array(state[name], dtype=np.int64))
         self._dropped[:] = state["dropped"]
+        self._again[:] = state["again"]
         self._recent = [list(costs) for costs in state["recent"]]
         self.costs[:] = [_lower_median(costs) if costs else np.nan for costs in self._recent]
         self.costs[self._dropped] = np.nan

@@ -80,3 +80,16 @@ def test_a_restored_selection_goes_on_alike():
         selection.cost(COSTS[arm])
         other.cost(COSTS[arm])
     assert selection.usual == other.usual
+
+
+def test_a_first_cost_that_does_not_recur_is_forgotten():
+    selection = Selection(2)
+    firsts, later, chosen = [9.0, 2.0], [1.0, 2.0], []
+    for _ in range(40):
+        arm = selection.choose()
+        new = arm not in chosen
+        chosen.append(arm)
+        selection.cost(firsts[arm] if new else later[arm], recurs=not (new and arm == 0))
+    assert chosen[:3] == [0, 1, 0]  # one more try of the arm whose first cost said little
+    np.testing.assert_array_equal(selection.costs, later)
+    assert chosen.count(0) > 30

@@ -63,7 +63,7 @@ class ArmTotal:
 class TunedSolver:
     """Solve many systems like `ConstrainedSolver`, each by a method that was quick for the others.
 
-    After each arm was tried once, `spon.selection.Selection` draws them by their wall times, set-up of the
+    After each arm was tried once or twice, `spon.selection.Selection` draws them by their wall times, set-up of the
     preconditioner included (after M. Khodak et al., "Learning to relax", ICLR 2024, who tune ω by a Tsallis
     bandit). All arms share one reduced matrix. An arm that takes ten times as long as usual is stopped,
     and the system solved by a factorisation. Whatever the arm, the residual is measured: solutions
@@ -201,7 +201,9 @@ class TunedSolver:
         if failure:
             self._selection.failure(seconds)
         else:
-            self._selection.cost(tried.charge)
+            # the first factorisation orders the unknowns too, which the others need not
+            once = tried.setup > tried.iterating and self._solvers[number].arm.lag == 1
+            self._selection.cost(tried.charge, recurs=not once)
         if tried.broken:
             self.dropped[self._solvers[number].arm.name] = failure
             self._selection.drop(number)
