@@ -141,7 +141,7 @@ def choices(problem: Any) -> list[str]:
     Args:
         problem: after some solves.
     """
-    solver = getattr(vars(problem).get("system"), "solver", None)
+    solver: Any = getattr(vars(problem).get("system"), "solver", None)
     totals = solver.totals() if hasattr(solver, "totals") else {}
     return [
         f"solver   {name}: {total.systems} systems, {total.seconds:.2f} s, {total.failures} not solved"
