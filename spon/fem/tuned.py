@@ -66,9 +66,10 @@ class TunedSolver:
     After each arm was tried once or twice, `spon.selection.Selection` draws them by their wall times,
     set-up of the preconditioner included (after M. Khodak et al., "Learning to relax", ICLR 2024, who
     tune ω by a Tsallis bandit). All arms share one reduced matrix. An arm that takes ten times as long as
-    usual is stopped, and the system solved by a factorisation. Whatever the arm, the residual is measured: solutions
-    agree to the tolerance, not to the last bit, and which arm solves which system varies from run to run with
-    the clock. Each arm keeps what its preconditioner has set up: memory for several factorisations.
+    usual is stopped, and the system solved by a factorisation. Whatever the arm, the residual is
+    measured: solutions agree to the tolerance, not to the last bit, and which arm solves which system
+    varies from run to run with the clock. Each arm keeps what its preconditioner has set up: memory for
+    several factorisations.
 
     Args:
         order: canonical order of the space.
