@@ -144,7 +144,8 @@ def choices(problem: Any) -> list[str]:
     solver: Any = getattr(vars(problem).get("system"), "solver", None)
     totals = solver.totals() if hasattr(solver, "totals") else {}
     return [
-        f"solver   {name}: {total.systems} systems, {total.seconds:.2f} s, {total.failures} not solved"
+        f"solver   {name}: {total.systems} of {len(solver.log)} on rank 0, {total.seconds:.2f} s"
+        + (f", {total.failures} left to a factorisation" if total.failures else "")
         for name, total in sorted(totals.items(), key=lambda item: -item[1].systems)
         if total.systems
     ]
