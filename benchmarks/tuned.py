@@ -4,8 +4,8 @@ Run with `./dev run python3 benchmarks/tuned.py`; writes results/tuned.json and 
 First-order triangles on the unit square, log-normal κ from 16 cosines, tolerance 1e-10, one thread; wall
 time, set-up of the preconditioner included, assembly and reduction of the systems, the same for all, not. An
 arm alone is a TunedSolver of this one arm, with a factorisation ("last resort") where it fails and while it
-rests after that; all solve each system in turn. "tuned" tries each arm once and chooses by the clock; "after
-warm-up" is the mean over the systems after as many as there are arms. The machine was shared and busy.
+rests after that; all solve each system in turn. "tuned" tries each arm once or twice and chooses by the
+clock; "after warm-up" is the mean over the systems after as many as there are arms.
 """
 
 import os
