@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.files import replacing
+from spon.physics.kernels.physics import Physics
 from spon.storage import open_hdf5
 
 __all__ = ["FORMAT", "Dataset", "Failure"]
@@ -47,9 +48,9 @@ class Dataset:
     of the discretisation) and `outputs` (samples, DoFs), float64; `numbers` (samples,) int64;
     `statistics/NAME` (samples,); `failures/numbers` and `failures/reasons`; `normalisation/inputs`
     (2, inputs) and `normalisation/outputs` (2,): mean and standard deviation over the training part; the
-    group `discretisation`; attributes `format`, `seed` (-1 for data that were not generated),
-    `output_name`, `units` and `boundary_data` ((n, 2) names and values), and `split` (sizes of
-    consecutive parts, the training samples first).
+    groups `discretisation` and, where the equations are known, `physics`; attributes `format`, `seed` (-1
+    for data that were not generated), `output_name`, `units` and `boundary_data` ((n, 2) names and
+    values), and `split` (sizes of consecutive parts, the training samples first).
 
     Args:
         discretisation: spaces of inputs and output.
@@ -64,6 +65,7 @@ class Dataset:
         failures: samples that are missing because they could not be solved.
         sizes: of the consecutive parts that the samples are split into, the training samples first;
             empty: not split.
+        physics: the equations, where a kernel has them.
 
     Raises:
         SponError: shapes that do not fit each other or the discretisation; values not finite; an
@@ -81,6 +83,7 @@ class Dataset:
     statistics: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     sizes: tuple[int, ...] = ()
+    physics: Physics | None = None
 
     def __post_init__(self) -> None:
         d = self.discretisation
@@ -168,6 +171,27 @@ class Dataset:
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
         return tuple(self[s : s + k] for s, k in zip(starts, sizes, strict=True))
 
+    def parts(self) -> tuple[Dataset, Dataset, Dataset]:
+        """Return the training, validation and test samples.
+
+        The first of the parts that the data set was made with is for training, the last for testing,
+        a second of three for validation. Without a validation part it is the last tenth of the training
+        samples; data that are not split at all are, into 80, 10 and 10 %.
+
+        Raises:
+            SponError: more than three parts, or too few samples.
+        """
+        sizes = self.sizes or (len(self) - len(self) // 10, len(self) // 10)
+        if len(sizes) > 3:
+            raise SponError(f"{len(sizes)} parts; allowed: training, validation and test")
+        if len(sizes) == 1:
+            sizes = (sizes[0] - sizes[0] // 10, sizes[0] // 10)
+        if len(sizes) == 2:
+            held_back = max(1, sizes[0] // 10)
+            sizes = (sizes[0] - held_back, held_back, sizes[1])
+        train, validation, test = self.split(*sizes)
+        return train, validation, test
+
     def normalisation(self) -> tuple[Floats, Floats]:
         """Return mean and standard deviation over the training part, of each input and of the output.
 
@@ -199,6 +223,8 @@ class Dataset:
             file.create_dataset("failures/reasons", data=reasons, dtype=_TEXT)
             if len(self):
                 file["normalisation/inputs"], file["normalisation/outputs"] = self.normalisation()
+            if self.physics is not None:
+                self.physics.write(file.create_group("physics"))
             self.discretisation.write(file.create_group("discretisation"))
 
     @classmethod
@@ -229,6 +255,7 @@ class Dataset:
                     "statistics": {n: v[()] for n, v in file.get("statistics", {}).items()},
                     "failures": tuple(Failure(n, r) for n, r in zip(numbers, reasons, strict=True)),
                     "sizes": tuple(int(n) for n in file.attrs["split"]),
+                    "physics": Physics.read(file["physics"]) if "physics" in file else None,
                 }
             except (KeyError, OSError, ValueError) as error:
                 raise SponError(f"{path}: incomplete or damaged data set: {error}") from error

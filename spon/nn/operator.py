@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
+from spon.nn.processors.base import Encoded, Processor
 from spon.nn.sparse import SparseMap
 
 __all__ = ["TRANSFORMS", "OperatorNetwork"]
@@ -30,11 +31,11 @@ class OperatorNetwork(nn.Module):
     constraint whatever the processor returns; D works in float64 to keep it exact. Where the
     discretisation asks for zero mean, the mean is subtracted last.
 
+    A processor that acts on DoFs (`Processor.acts_on`) returns û instead: u = u_g + ū + Z û.
+
     Args:
         discretisation: spaces of inputs and output.
-        processor: module (features, coefficient) ↦ (nodes, batch, latent components), where features
-            are (nodes, batch, features) and coefficient is the first input as nodal values, untransformed,
-            (nodes, batch), if it is scalar, else None.
+        processor: what is learned.
         transform: of the first input before it is standardised: "identity" or "log" (positive inputs).
 
     Raises:
@@ -53,7 +54,7 @@ class OperatorNetwork(nn.Module):
     constant: Tensor
 
     def __init__(
-        self, discretisation: Discretisation, processor: nn.Module, transform: str = "identity"
+        self, discretisation: Discretisation, processor: Processor, transform: str = "identity"
     ) -> None:
         super().__init__()
         if transform not in TRANSFORMS:
@@ -65,7 +66,8 @@ class OperatorNetwork(nn.Module):
         self.spread = nn.ModuleList(
             SparseMap(space.features, torch.float64) for space in discretisation.inputs.values()
         )
-        self.expand = SparseMap(discretisation.decoder, torch.float64)
+        decoder = discretisation.decoder if processor.acts_on == "nodes" else discretisation.constraint.Z
+        self.expand = SparseMap(decoder, torch.float64)
         points = discretisation.levels[0].points
         centred = 2 * (points - points.min(axis=0)) / np.ptp(points, axis=0).max() - 1
         for name, array in (
@@ -84,12 +86,6 @@ class OperatorNetwork(nn.Module):
         self.register_buffer("output_mean", torch.zeros(discretisation.dofs, dtype=torch.float64))
         self.register_buffer("output_scale", torch.ones(latent, dtype=torch.float64))
 
-    @staticmethod
-    def features(discretisation: Discretisation) -> int:
-        """Number of input features of a processor: inputs, coordinates, cut-off."""
-        inputs = sum(space.components for space in discretisation.inputs.values())
-        return inputs + discretisation.levels[0].gdim + discretisation.cutoff.shape[1]
-
     @torch.no_grad()
     def fit_normalisation(
         self,
@@ -97,7 +93,7 @@ class OperatorNetwork(nn.Module):
         outputs: npt.NDArray[np.float64],
         shifts: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """Set mean and scale from the training samples.
+        """Set mean and scale from the training samples, and what the processor has of them in closed form.
 
         Args:
             inputs: (samples, DoFs of all inputs).
@@ -107,7 +103,8 @@ class OperatorNetwork(nn.Module):
         Raises:
             SponError: an input that the transform does not allow.
         """
-        for k, values in enumerate(self._transformed(self._split(torch.as_tensor(inputs)))):
+        given = torch.as_tensor(inputs)
+        for k, values in enumerate(self._transformed(self._split(given))):
             self.input_mean[k] = values.mean()
             self.input_scale[k] = values.std().clamp_min(1e-12)
         d = self.discretisation
@@ -116,6 +113,9 @@ class OperatorNetwork(nn.Module):
         self.output_mean.copy_(torch.as_tensor(d.constraint.Z @ free[0]))
         scale = _latent_scale(d, homogeneous.std(axis=0))
         self.output_scale.copy_(torch.as_tensor(scale).clamp_min(1e-12))
+        unknowns = d.constraint.free(homogeneous + d.constraint.shift) - free
+        device = self.output_mean.device
+        self.processor.fit(self.standardise(given.to(device)), torch.as_tensor(unknowns).to(device))
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the DoFs of each input, (batch, DoFs) each."""
@@ -131,13 +131,17 @@ class OperatorNetwork(nn.Module):
             first = first.log()
         return [first, *rest]
 
+    def standardise(self, inputs: Tensor) -> Tensor:
+        """Return inputs (batch, DoFs of all inputs) transformed, with mean 0 and deviation 1 for each."""
+        split = enumerate(self._transformed(self._split(inputs)))
+        return torch.cat([(v - self.input_mean[k]) / self.input_scale[k] for k, v in split], dim=1)
+
     def encode(self, inputs: Tensor) -> Tensor:
-        """Return nodal features (nodes, batch, features) float64 of inputs (batch, DoFs of all inputs)."""
+        """Return nodal features (nodes, batch, features) float64 of standardised inputs (batch, DoFs)."""
         nodes, batch = len(self.coordinates), len(inputs)
         parts = []
-        for k, values in enumerate(self._transformed(self._split(inputs))):
-            standard = (values - self.input_mean[k]) / self.input_scale[k]
-            at_nodes = self.spread[k](standard.T).reshape(nodes, -1, batch)
+        for spread, values in zip(self.spread, self._split(inputs), strict=True):
+            at_nodes = spread(values.T).reshape(nodes, -1, batch)
             parts.append(at_nodes.transpose(1, 2))
         geometry = torch.cat([self.coordinates, self.cutoff], dim=1)
         return torch.cat([*parts, geometry[:, None, :].expand(-1, batch, -1)], dim=2)
@@ -146,12 +150,15 @@ class OperatorNetwork(nn.Module):
         """Return admissible outputs (batch, DoFs) float64.
 
         Args:
-            values: (nodes, batch, latent components).
+            values: (nodes, batch, latent components); û (batch, columns of Z) of a processor on DoFs.
             shift: (batch, DoFs) u_g of each sample; default: that of the discretisation.
         """
-        nodes, batch, latent = values.shape
-        scaled = (self.cutoff * self.output_scale)[:, None, :] * values.double()
-        u = self.expand(scaled.transpose(1, 2).reshape(nodes * latent, batch)).T
+        if self.processor.acts_on == "nodes":
+            nodes, batch, latent = values.shape
+            scaled = (self.cutoff * self.output_scale)[:, None, :] * values.double()
+            u = self.expand(scaled.transpose(1, 2).reshape(nodes * latent, batch)).T
+        else:
+            u = self.expand(values.double().T).T
         u = u + self.output_mean + (self.shift if shift is None else shift)
         if self.discretisation.zero_mean is not None:
             u = u - (u @ self.mean_weights)[:, None] * self.constant
@@ -175,12 +182,13 @@ class OperatorNetwork(nn.Module):
         n = sum(space.dofs for space in self.discretisation.inputs.values())
         if inputs.ndim != 2 or inputs.shape[1] != n:
             raise SponError(f"inputs of shape {tuple(inputs.shape)}; allowed: (batch, {n})")
-        inputs = inputs.double()
-        dtype = next(self.processor.parameters()).dtype
+        raw = inputs.double()
+        standard, dtype = self.standardise(raw), self.processor.dtype
         coefficient = None
         if self.discretisation.input.components == 1:
-            coefficient = self.spread[0](self._split(inputs)[0].T).to(dtype)
-        return self.decode(self.processor(self.encode(inputs).to(dtype), coefficient), shift)
+            coefficient = self.spread[0](self._split(raw)[0].T).to(dtype)
+        encoded = Encoded(self.encode(standard).to(dtype), coefficient, standard, raw, shift)
+        return self.decode(self.processor(encoded), shift)
 
     @torch.no_grad()
     def predict(

@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.files import replacing
 from spon.nn.operator import OperatorNetwork
-from spon.nn.processors.multigrid import Multigrid
+from spon.nn.processors import PROCESSORS, find_processor
 
 __all__ = ["load_model", "save_model"]
 
 FORMAT = 1
-_PROCESSORS: dict[str, type[nn.Module]] = {"Multigrid": Multigrid}
 
 
 def save_model(path: str | Path, model: OperatorNetwork) -> None:
@@ -30,8 +28,8 @@ def save_model(path: str | Path, model: OperatorNetwork) -> None:
         SponError: a processor of another class, or an unwritable path.
     """
     name = type(model.processor).__name__
-    if type(model.processor) not in _PROCESSORS.values():
-        raise SponError(f"cannot save a processor {name}; allowed: {', '.join(_PROCESSORS)}")
+    if name not in PROCESSORS or type(model.processor) is not find_processor(name):
+        raise SponError(f"cannot save a processor {name}; allowed: {', '.join(PROCESSORS)}")
     content = {
         "format": FORMAT,
         "fingerprint": model.fingerprint,
@@ -66,7 +64,7 @@ def load_model(path: str | Path, discretisation: Discretisation, device: str = "
     if found != FORMAT:
         raise SponError(f"{path}: checkpoint format {found}; allowed: {FORMAT}")
     discretisation.require(content["fingerprint"], str(path))
-    processor = _PROCESSORS[content["processor"]](discretisation, **content["settings"])
+    processor = find_processor(content["processor"])(discretisation, **content["settings"])
     model = OperatorNetwork(discretisation, processor, content["transform"])
     model.load_state_dict(content["state"])
     return model.to(device).eval()

@@ -6,6 +6,7 @@ import torch
 from conftest import on_square
 
 import spon
+from spon.nn.processors.base import Encoded
 from spon.nn.processors.multigrid import Multigrid
 
 
@@ -13,6 +14,12 @@ def random_features(d, batch=2):
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(d.dofs, batch, 4, dtype=torch.float64, generator=generator)
     return features, torch.rand(d.dofs, batch, dtype=torch.float64, generator=generator) + 0.5
+
+
+def encoded(features, kappa):
+    """Nodal features and a coefficient alone, which is all that this processor looks at."""
+    none = features.new_zeros(features.shape[1], 0)
+    return Encoded(features, kappa, none, none)
 
 
 def randomised(processor):
@@ -55,7 +62,9 @@ def test_equivariant_to_renumbering(problem, coefficient):
         randomised(Multigrid(x, 4, (4, 6), coefficient=coefficient, dtype="float64")) for x in (d, other)
     )
     features, kappa = random_features(d)
-    torch.testing.assert_close(second(features[order], kappa[order]), first(features, kappa)[order])
+    torch.testing.assert_close(
+        second(encoded(features[order], kappa[order])), first(encoded(features, kappa))[order]
+    )
 
 
 def test_coefficient_operator_is_the_assembled_stiffness(problem, rng):
@@ -101,7 +110,7 @@ def test_works_without_fixed_boundaries_and_on_one_level():
         d = Free(on_square(3, refinements), {}).discretisation
         assert (d.cutoff == 1.0).all()
         features, kappa = random_features(d)
-        assert torch.isfinite(randomised(Multigrid(d, 4, dtype="float64"))(features, kappa)).all()
+        assert torch.isfinite(randomised(Multigrid(d, 4, dtype="float64"))(encoded(features, kappa))).all()
 
 
 def test_initial_parameters_follow_the_seed_alone(problem):
@@ -120,7 +129,7 @@ def test_bad_types_and_coefficients_are_refused(problem):
         Multigrid(d, 4, dtype="float16")
     features, kappa = random_features(d)
     with pytest.raises(spon.SponError, match="not positive definite: κ must be > 0"):
-        Multigrid(d, 4, dtype="float64")(features, -kappa)
+        Multigrid(d, 4, dtype="float64")(encoded(features, -kappa))
 
 
 @pytest.mark.parametrize("settings", [{"widths": ()}, {"widths": (4, 0)}, {"cycles": 0}])

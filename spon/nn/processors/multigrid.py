@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.level import Level, restriction
-from spon.nn.operator import OperatorNetwork
+from spon.nn.processors.base import Encoded, Processor, feature_count
 from spon.nn.sparse import SparseMap
 
 __all__ = ["Multigrid"]
@@ -22,7 +22,7 @@ __all__ = ["Multigrid"]
 _LARGEST_DENSE = 1024
 
 
-class Multigrid(nn.Module):
+class Multigrid(Processor):
     """V-cycles with learned smoothers that know the sample's own operator.
 
     After the multigrid variant of SPON (Bouziani & Boullé 2024) and MgNO (He, Liu & Xu 2023, arXiv
@@ -64,8 +64,8 @@ class Multigrid(nn.Module):
         if not widths or min(widths) < 1 or cycles < 1:
             raise SponError(f"widths = {tuple(widths)}, cycles = {cycles}; allowed: widths >= 1, cycles >= 1")
         if features is None:
-            features = OperatorNetwork.features(discretisation)
-        self.settings: dict[str, Any] = {
+            features = feature_count(discretisation)
+        self.settings = {
             "features": features,
             "widths": [int(w) for w in widths],
             "cycles": cycles,
@@ -96,22 +96,14 @@ class Multigrid(nn.Module):
         nn.init.zeros_(self.read.weight)  # start from the mean of the training outputs
         nn.init.zeros_(self.read.bias)
 
-    def forward(self, features: Tensor, coefficient: Tensor | None) -> Tensor:
-        """Map nodal features.
-
-        Args:
-            features: (nodes, batch, features).
-            coefficient: (nodes, batch) κ; not used if `coefficient` is off.
-
-        Returns:
-            (nodes, batch, latent components).
-        """
-        weights, here = [], coefficient if self.settings["coefficient"] else None
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Map nodal features to latent fields, (nodes, batch, latent components)."""
+        weights, here = [], encoded.coefficient if self.settings["coefficient"] else None
         for number, operators in enumerate(self.operators):
             weights.append(operators.weights(here))
             if here is not None and number < len(self.restrict):
                 here = self.restrict[number](here)
-        x = self.lift(features)
+        x = self.lift(encoded.features)
         for cycle in self.cycles:
             x = cycle(x, self, weights)
         out: Tensor = self.read(x)
