@@ -81,6 +81,8 @@ def train(
     rank, the result is the same to the last bit on any number of ranks. (In another order
     round-off would differ, and training amplifies it.)
 
+    A processor that is fitted in closed form (`Processor.trainable`) is so; there are no epochs then.
+
     Args:
         model: trained in place, on its device; the same on every rank.
         dataset: training samples, the same on every rank.
@@ -95,9 +97,12 @@ def train(
     """
     settings = settings or Training()
     dataset.discretisation.require(model.fingerprint, "the model")
+    begun = time.perf_counter()
     rank, size = (comm.rank, comm.size) if comm is not None else (0, 1)
     device = model.shift.device
     model.fit_normalisation(dataset.inputs, dataset.outputs, dataset.shifts)
+    if not model.processor.trainable:
+        return History([], time.perf_counter() - begun)
     inputs = torch.as_tensor(dataset.inputs).to(device)
     outputs = torch.as_tensor(dataset.outputs).to(device)
     shifts = None if dataset.shifts is None else torch.as_tensor(dataset.shifts).to(device)

@@ -11,7 +11,11 @@ __all__ = ["PROCESSORS", "Encoded", "Processor", "find_processor"]
 
 # name in configurations and checkpoints → module; a module loads when its processor is asked for
 PROCESSORS = {
+    "Graph": "spon.nn.processors.graph",
+    "Linear": "spon.nn.processors.linear",
+    "LowRank": "spon.nn.processors.low_rank",
     "Multigrid": "spon.nn.processors.multigrid",
+    "SliceAttention": "spon.nn.processors.slice_attention",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 
-__all__ = ["Encoded", "Processor", "feature_count"]
+__all__ = ["Encoded", "Processor", "feature_count", "moved", "real_type", "require_sizes"]
 
 P = TypeVar("P", bound="Processor")
 
@@ -46,11 +47,13 @@ class Processor(nn.Module):
         acts_on: "nodes": `forward` returns (nodes, batch, latent components), in any float dtype, which
             the network multiplies by cut-off and scale and decodes; "dofs": it returns the unknowns û
             (batch, columns of Z) in u = Z û + ū + u_g.
+        trainable: whether there are parameters for the trainer; if not, `fit` is all.
         settings: arguments of the constructor beside the discretisation, as plain values, from
             which a checkpoint builds the processor again.
     """
 
     acts_on: ClassVar[str] = "nodes"
+    trainable: ClassVar[bool] = True
     settings: dict[str, Any]
 
     @property
@@ -83,3 +86,46 @@ def feature_count(discretisation: Discretisation) -> int:
     """Return the number of features in `Encoded.features`: inputs, coordinates, cut-off."""
     inputs = sum(space.components for space in discretisation.inputs.values())
     return inputs + discretisation.levels[0].gdim + discretisation.cutoff.shape[1]
+
+
+def real_type(dtype: torch.dtype | str) -> tuple[str, torch.dtype]:
+    """Return name and dtype of "float32" or "float64", or of the dtype itself.
+
+    Raises:
+        SponError: another one.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in ("float32", "float64"):
+        raise SponError(f"dtype {name}; allowed: float32, float64")
+    return name, getattr(torch, name)
+
+
+def require_sizes(sizes: Mapping[str, int]) -> None:
+    """Refuse settings below one.
+
+    Raises:
+        SponError: naming the first such.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise SponError(f"{name} = {value}; allowed: >= 1")
+
+
+def moved(processor: P, discretisation: Discretisation) -> P:
+    """Return a processor on another mesh with the same parameters, for `Processor.on`.
+
+    Its class makes all that depends on the mesh from the discretisation and the settings.
+
+    Raises:
+        SponError: other numbers of features or latent components.
+    """
+    other = type(processor)(discretisation, **processor.settings)
+    state = processor.state_dict()
+    for name, value in other.state_dict().items():
+        if value.shape != state[name].shape:
+            raise SponError(
+                f"{name} of a {type(processor).__name__} has the shape {tuple(state[name].shape)}, here "
+                f"{tuple(value.shape)}; allowed: spaces of the same kind and dimension"
+            )
+    other.load_state_dict(state)
+    return other.to(next(processor.parameters()).device).train(processor.training)
