@@ -20,11 +20,12 @@ class LowRank(Processor):
     """POD-DeepONet: û = û₀ + Σ_k b_k(a) σ_k Φ_k (Lu et al. 2022, Comput. Methods Appl. Mech. Engrg. 393).
 
     Φ are the principal components of the training outputs, orthonormal in the mass inner product
-    ZᵀMZ, σ the standard deviations of their coefficients. a are the standardised coefficients of
-    the inputs in their own principal components, which sees inputs of every kind, also numbers. b is a
-    dense network beside a linear map, which `fit` starts as the ridge regression of b on a
-    (λ by generalised cross-validation). Where the samples have fewer components than `rank` or
-    `input_rank`, the rest are zero.
+    ZᵀMZ, σ the standard deviations of their coefficients. a are the coefficients of the inputs, of every
+    kind and also numbers, in their own principal components, over the deviation of the first: dividing
+    each by its own would give the small ones a say that they do not have. b is a dense network beside a
+    linear map, which `fit` starts as the ridge regression of b on a (λ by generalised
+    cross-validation); the dense network starts from zero. Where the samples have fewer components than
+    `rank` or `input_rank`, the rest are zero.
 
     Args:
         discretisation: spaces of inputs and output.
@@ -32,12 +33,11 @@ class LowRank(Processor):
         input_rank: input modes.
         width: of the hidden layers.
         depth: number of hidden layers.
-        dropout: share of hidden values that training leaves out.
         dtype: of parameters and arithmetic, `torch.float32` or `torch.float64`, or its name.
         seed: of the initial parameters.
 
     Raises:
-        SponError: a size < 1, a dropout outside [0, 1), or another dtype.
+        SponError: a size < 1, or another dtype.
     """
 
     acts_on: ClassVar[str] = "dofs"
@@ -53,19 +53,16 @@ class LowRank(Processor):
         discretisation: Discretisation,
         rank: int = 64,
         input_rank: int = 64,
-        width: int = 128,
+        width: int = 256,
         depth: int = 2,
-        dropout: float = 0.0,
         dtype: torch.dtype | str = torch.float32,
         seed: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"rank": rank, "input_rank": input_rank, "width": width, "depth": depth}
         require_sizes(sizes)
-        if not 0 <= dropout < 1:
-            raise SponError(f"dropout = {dropout}; allowed: 0 <= dropout < 1")
         name, real = real_type(dtype)
-        self.settings = {**sizes, "dropout": dropout, "dtype": name, "seed": seed}
+        self.settings = {**sizes, "dtype": name, "seed": seed}
         self._masses = input_mass(discretisation), unknown_mass(discretisation)
         inputs, unknowns = (mass.shape[0] for mass in self._masses)
         for key, shape in (
@@ -81,7 +78,6 @@ class LowRank(Processor):
             layers: list[nn.Module] = []
             for k in range(depth):
                 layers += [nn.Linear(width if k else input_rank, width, dtype=real), nn.SiLU()]
-                layers += [nn.Dropout(dropout)] if dropout else []
             self.dense = nn.Sequential(*layers, nn.Linear(width, rank, dtype=real))
         last = self.dense[-1]
         for parameter in (self.linear.weight, last.weight, last.bias):
@@ -103,21 +99,23 @@ class LowRank(Processor):
             raise SponError(f"{len(x)} training samples; allowed: at least 2")
         into, out = self._masses
         centre, offset = x.mean(axis=0), y.mean(axis=0)
-        source, target = pod(x - centre, into), pod(y - offset, out)
+        source, target = pod(x - centre, into), pod(y - offset, out)  # TRY
         m, n = (min(self.settings[k], len(p.values)) for k, p in (("input_rank", source), ("rank", target)))
         if m == 0:
             raise SponError("the inputs of all training samples are the same; nothing to fit")
         unit = np.sqrt(len(x) - 1)  # a coefficient of deviation 1 has this norm
         self.centre.copy_(torch.as_tensor(centre))
         self.offset.copy_(torch.as_tensor(offset))
-        self.projection.zero_()[:, :m] = torch.as_tensor(into @ source.modes[:, :m] * (unit / source.values[:m]))
+        self.projection.zero_()[:, :m] = torch.as_tensor(
+            into @ source.modes[:, :m] * (unit / source.values[0])
+        )
         self.modes.zero_()[:n] = torch.as_tensor((target.modes[:, :n] * (target.values[:n] / unit)).T)
         left, values = source.left[:, :m], source.values[:m]
         correlation = left.T @ target.left[:, :n]
         across = target.left[:, :n] - left @ correlation
         explained, rest = (((part * target.values[:n]) ** 2).sum(axis=1) for part in (correlation, across))
-        factors = values**2 / (values**2 + ridge_parameter(values, explained, float(rest.sum()), len(x)))
-        weight = correlation.T * factors
+        shift = ridge_parameter(values, explained, float(rest.sum()), len(x))
+        weight = correlation.T * (values * values[0] / (values**2 + shift))
         self.linear.weight.zero_()[:n, :m] = torch.as_tensor(weight)
 
     def forward(self, encoded: Encoded) -> Tensor:

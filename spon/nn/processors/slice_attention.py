@@ -105,11 +105,13 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
+    """Attention among slices; inside, nodes are the last axis, so that no product copies its factors."""
+
     def __init__(self, width: int, heads: int, slices: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.heads = heads
         self.slice = nn.Linear(width, heads * slices, dtype=dtype)
-        self.temperature = nn.Parameter(torch.full((heads, 1), math.log(0.5), dtype=dtype))  # log τ
+        self.temperature = nn.Parameter(torch.full((heads,), math.log(0.5), dtype=dtype))  # log τ
         self.value = nn.Linear(width, width, dtype=dtype)
         channels = width // heads
         self.mix = nn.Linear(channels, 3 * channels, bias=False, dtype=dtype)
@@ -117,15 +119,27 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, mass: Tensor) -> Tensor:
         batch, nodes, width = x.shape
-        logits = self.slice(x).reshape(batch, nodes, self.heads, -1) / self.temperature.exp()
-        weights = logits.softmax(dim=3).transpose(1, 2)  # (batch, heads, nodes, slices)
-        values = self.value(x).reshape(batch, nodes, self.heads, -1).transpose(1, 2)
-        measured = weights.transpose(2, 3) * mass
-        tokens = (measured @ values) / measured.sum(dim=3, keepdim=True)
-        query, key, value = self.mix(tokens).chunk(3, dim=3)
+        across, heads = x.transpose(1, 2), self.heads
+        # W / τ costs nothing, (W x) / τ a pass over the largest array
+        sharp = (-self.temperature).exp().repeat_interleave(len(self.slice.bias) // heads)[:, None]
+        logits = _applied(sharp * self.slice.weight, sharp * self.slice.bias[:, None], across)
+        weights = logits.reshape(batch, heads, -1, nodes).softmax(dim=2)
+        values = _applied(self.value.weight, self.value.bias[:, None], across)
+        values = values.reshape(batch, heads, -1, nodes)
+        measured = torch.cat([values, torch.ones_like(values[:, :, :1])], dim=2) * mass
+        sums = weights @ measured.transpose(
+            2, 3
+        )  # ∫ w v and, last, ∫ w: (batch, heads, slices, channels + 1)
+        query, key, value = self.mix(sums[..., :-1] / sums[..., -1:]).chunk(3, dim=3)
         tokens = nn.functional.scaled_dot_product_attention(query, key, value)
-        back: Tensor = self.out((weights @ tokens).transpose(1, 2).reshape(batch, nodes, width))
-        return back
+        back = (tokens.transpose(2, 3) @ weights).reshape(batch, width, nodes)
+        out: Tensor = self.out(back.transpose(1, 2))
+        return out
+
+
+def _applied(matrix: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """A x + b for x (batch, channels, nodes) of any strides."""
+    return torch.baddbmm(bias, matrix.expand(len(x), -1, -1), x)
 
 
 def _dense(inputs: int, hidden: int, outputs: int, dtype: torch.dtype) -> nn.Sequential:
