@@ -48,8 +48,8 @@ class Graph(Processor):
     def __init__(
         self,
         discretisation: Discretisation,
-        width: int = 16,
-        steps: int = 6,
+        width: int = 12,
+        steps: int = 10,
         dtype: torch.dtype | str = torch.float32,
         seed: int = 0,
     ) -> None:

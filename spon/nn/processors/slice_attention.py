@@ -43,8 +43,8 @@ class SliceAttention(Processor):
     def __init__(
         self,
         discretisation: Discretisation,
-        width: int = 32,
-        blocks: int = 4,
+        width: int = 24,
+        blocks: int = 3,
         heads: int = 4,
         slices: int = 16,
         expansion: int = 2,
