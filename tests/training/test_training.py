@@ -74,7 +74,7 @@ def test_bad_checkpoints_are_refused(problem, tmp_path):
     with pytest.raises(spon.SponError, match="belongs to another discretisation"):
         spon.load_model(tmp_path / "model.pt", other)
     odd = spon.OperatorNetwork(d, type("Odd", (spon.Multigrid,), {})(d))
-    with pytest.raises(spon.SponError, match="cannot save a processor Odd; allowed: .*Multigrid"):
+    with pytest.raises(spon.SponError, match=r"cannot save a processor Odd; allowed: .*Multigrid"):
         spon.save_model(tmp_path / "odd.pt", odd)
 
 
