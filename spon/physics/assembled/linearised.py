@@ -106,7 +106,7 @@ class Linearised:
         motions = _rigid_motions(self.problem)
         near = span(constraint.free(motions + constraint.shift), self.form.x, self.form.columns)
         self.form.tangent.setNearNullSpace(near)
-        return {"pc_type": "gamg"}
+        return {"pc_type": "gamg", "pc_gamg_threshold": 0.02, "mg_levels_ksp_max_it": 4}
 
     def at(self, u: Floats, m: Floats) -> None:
         """Linearise at u (DoFs,) and the inputs m (DoFs of all inputs,), and set up B. Collective.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -39,10 +40,17 @@ class DualNorm:
     Args:
         residual: differentiable, (u, m) ↦ (batch, DoFs).
         preconditioner: B, symmetric positive definite, (r, m, u) ↦ (batch, DoFs).
+        norm: (batch, DoFs) ↦ (batch,), in which errors and fields are measured; default: the energy norm of
+            the linearised operator.
     """
 
-    def __init__(self, residual: ResidualMap, preconditioner: Inverse) -> None:
-        self.residual, self.preconditioner = residual, preconditioner
+    def __init__(
+        self,
+        residual: ResidualMap,
+        preconditioner: Inverse,
+        norm: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.residual, self.preconditioner, self.norm = residual, preconditioner, norm
 
     def squared(self, u: Tensor, m: Tensor) -> Tensor:
         """Return η², (batch,), with the gradient of fixed B: 2 Jᵀ B r in u, likewise in m.
@@ -75,7 +83,7 @@ class DualNorm:
         return torch.where(positive, square, 1.0).sqrt() * positive
 
     def energy(self, v: Tensor, u: Tensor, m: Tensor) -> Tensor:
-        """Return the energy norm (vᵀ J v)^½ of each sample, (batch,), J the Jacobian of the residual at u.
+        """Return `norm` of v, by default (vᵀ J v)^½ with the Jacobian J of the residual at u, (batch,).
 
         Args:
             v: (batch, DoFs).
@@ -85,6 +93,8 @@ class DualNorm:
         Raises:
             SponError: vᵀ J v is negative.
         """
+        if self.norm is not None:
+            return self.norm(v)
         where = u.detach().clone().requires_grad_()
         with torch.enable_grad():
             r = self.residual(where, m.detach())
