@@ -18,9 +18,10 @@ __all__ = ["SMOOTHING", "distributed", "free_prolongations"]
 
 Integers = npt.NDArray[np.int64]
 
-# PETSc options of one symmetric cycle V(3,3). Chebyshev on [0.1, 1] with the inverse of D_i = Σ_j |A_ij|, for which
-# λ(D⁻¹A) <= 1 (Baker, Falgout, Kolev & Yang 2011, SIAM J. Sci. Comput. 33): nothing is estimated, so that
-# the cycle is the same on any number of ranks, and I − BA has its eigenvalues in [0, 1).
+# PETSc options of one symmetric cycle V(3,3). Chebyshev on [0.1, 1] with the inverse of D_i = Σ_j |A_ij|,
+# for which λ(D⁻¹A) <= 1 (Baker, Falgout, Kolev & Yang 2011, SIAM J. Sci. Comput. 33): nothing is
+# estimated, so that the cycle is the same on any number of ranks, and I − BA has its eigenvalues in [0,
+# 1).
 SMOOTHING: dict[str, Any] = {
     "pc_mg_galerkin": "both",
     "mg_levels_ksp_type": "chebyshev",
@@ -87,7 +88,9 @@ def distributed(prolongations: list[sp.csr_array], columns: Integers, comm: Any)
         heaviest = entries.row[best][np.unique(entries.col[best], return_index=True)[1]]
         order = np.argsort(heaviest, kind="stable")
         coarse_ends = np.searchsorted(heaviest[order], ends)
-        (start, stop), (first, last) = (np.append(0, e)[comm.rank : comm.rank + 2] for e in (ends, coarse_ends))
+        (start, stop), (first, last) = (
+            np.append(0, e)[comm.rank : comm.rank + 2] for e in (ends, coarse_ends)
+        )
         mine = sp.csr_array(P[numbers[start:stop]][:, order])
         mine.sort_indices()
         csr = mine.indptr.astype(PETSc.IntType), mine.indices.astype(PETSc.IntType), mine.data

@@ -24,8 +24,8 @@ def certificate(problem: Problem, method: str = "multigrid", operator: str = "ja
 
     With ("direct", "riesz"), for a linear and definite problem that states its `stability`, certificates are
     guaranteed, up to round-off, and bound the energy norm; else they are estimates, which
-    `Certificate.calibrate` sharpens: with "riesz" in the norm of `Problem.riesz`, and without calibration up to
-    the constants of the operator in that norm.
+    `Certificate.calibrate` sharpens: with "riesz" in the norm of `Problem.riesz`, and without calibration up
+    to the constants of the operator in that norm.
 
     Args:
         problem: any; an indefinite one with the operator "riesz".

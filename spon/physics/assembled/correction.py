@@ -49,16 +49,17 @@ class Correction:
     """Solve until the relative error in the energy norm is below a tolerance, starting from predictions.
 
     Linear problems with a definite operator: conjugate gradients, preconditioned by one multigrid cycle B.
-    In iteration k the energy error is at most (rᵀBr / μ)^½ for every μ ≤ λ_min(BA) (Meurant & Tichý 2019,
-    Numer. Algorithms 82, "Approximating the extreme Ritz values and upper bounds for the A-norm of the error
-    in CG"); μ is a quarter of the least Ritz value, after three iterations at least. The residual that decides
-    in the end is assembled anew, not that of the recurrence.
+    In iteration k the energy error is at most (rᵀBr / μ)^½ for every μ ≤ λ_min(BA) (Meurant & Tichý
+    2019, Numer. Algorithms 82, "Approximating the extreme Ritz values and upper bounds for the A-norm
+    of the error in CG"); μ is a quarter of the least Ritz value, after three iterations at least, an
+    estimate with a margin. The residual that decides in the end is assembled anew, not that of the
+    recurrence.
 
-    Other problems: Newton's method with factorisations. The field that is returned has the Newton correction δ
-    added, and 2‖δ‖ is the bound, right if later corrections at least halve (Deuflhard 2011, Newton
-    Methods for Nonlinear Problems, section 2.1); linear problems are solved in one step. ‖·‖ is the energy norm of
-    the Jacobian, or for indefinite problems the norm of `Problem.riesz`. Where corrections keep growing, the
-    problem is solved from zero, with its load steps.
+    Other problems: Newton's method with factorisations. The field that is returned has the last Newton
+    correction δ added, and 2‖δ‖ is the bound, right if later corrections at least halve (Deuflhard
+    2011, Newton Methods for Nonlinear Problems, section 2.1); linear problems are solved in one step.
+    ‖·‖ is the energy norm of the Jacobian, or for indefinite problems the norm of `Problem.riesz`.
+    Where corrections keep growing, the problem is solved from zero, with its load steps.
 
     Call `destroy`, or use it in a `with` statement.
 
@@ -93,7 +94,9 @@ class Correction:
             raise SponError(f"CG for {type(problem).__name__}, which is {lacks}; allowed: method 'newton'")
         self.problem, self.tolerance, self.iterations = problem, tolerance, iterations
         self.method = method or ("cg" if allowed else "newton")
-        self._share = tolerance / (1.0 + tolerance)  # of the norm of the field, for one of that of the solution
+        self._share = tolerance / (
+            1.0 + tolerance
+        )  # of the norm of the field, for one of that of the solution
         if self.method == "cg":
             options = {"ksp_type": "cg", "ksp_norm_type": "natural", "ksp_initial_guess_nonzero": True}
             self._linearised = Linearised(problem, preconditioner, options=options)
@@ -153,10 +156,11 @@ class Correction:
                 ksp.solve(rhs, delta)
                 taken += ksp.getIterationNumber()
                 reason = ksp.getConvergedReason()
-                if "INDEFINITE" in _REASONS.get(reason, ""):
+                form.tangent.mult(delta, work)
+                if "INDEFINITE" in _REASONS.get(reason, "") or delta.dot(work) < 0.0:
                     raise SponError(
-                        f"CG met an operator or preconditioner that is not positive definite "
-                        f"({_REASONS[reason]}); allowed: method 'newton'"
+                        "CG met an operator or preconditioner that is not positive definite; allowed: method "
+                        "'newton'"
                     )
                 form.residual(delta, lin.rhs)
                 ksp.getPC().apply(lin.rhs, work)
@@ -181,6 +185,8 @@ class Correction:
             return _Test.CONVERGED_ITERATING
         self._least = min(self._least, float(np.real(ksp.computeEigenvalues()).min()))
         self._linearised.form.set(ksp.buildSolution())
+        if self._least <= 0.0:
+            return _Test.DIVERGED_INDEFINITE_MAT
         small = self._limit(norm) <= self._share
         return _Test.CONVERGED_RTOL if small else _Test.CONVERGED_ITERATING
 
@@ -189,7 +195,7 @@ class Correction:
         if eta == 0.0:
             return 0.0
         size = math.sqrt(max(0.0, self._linearised.form.energy()))
-        error = eta / math.sqrt(_RITZ * self._least) if self._least > 0.0 else math.inf
+        error = eta / math.sqrt(_RITZ * self._least)
         return error / size if size > 0.0 else math.inf
 
     # ------------------------------------------------------------------ Newton
@@ -216,7 +222,7 @@ class Correction:
         raise self._missed(bound, taken)
 
     def _step(self, u: Floats, m: Floats) -> tuple[Floats, float, float] | None:
-        """Return Z δ, its norm (infinite where the tangent is indefinite) and that of u; None: no such step."""
+        """Return Z δ, its norm (infinite for an indefinite tangent) and that of u; None: no such step."""
         lin, measure = self._linearised, self._riesz or self._linearised
         try:
             lin.at(u, m)
@@ -239,8 +245,8 @@ class Correction:
 
     def _missed(self, bound: float, taken: int) -> SponError:
         return SponError(
-            f"the tolerance {self.tolerance:g} was not reached: the relative energy error is at most {bound:.3g} "
-            f"after {taken} iterations"
+            f"the tolerance {self.tolerance:g} was not reached: the relative energy error is at most "
+            f"{bound:.3g} after {taken} iterations"
         )
 
     def destroy(self) -> None:

@@ -1,4 +1,4 @@
-"""The linearised operator of a problem, or its Riesz map, with a preconditioner, refilled for every sample."""
+"""The linearised operator of a problem, or its Riesz map, and a preconditioner, refilled for every sample."""
 
 from __future__ import annotations
 
@@ -144,7 +144,10 @@ class Linearised:
         """Return Z B Zᵀ r, (DoFs,), of a dual vector (DoFs,). Collective."""
         Z = self.problem.constraint.Z
         self.rhs.array_w[:] = (Z.T @ r)[self.form.columns]
-        self.ksp.getPC().apply(self.rhs, self.x)
+        try:
+            self.ksp.getPC().apply(self.rhs, self.x)
+        except PETSc.Error as error:  # MUMPS tells of a singular matrix here
+            raise SponError(f"the operator is singular: PETSc error {error.ierr}") from error
         return Z @ self.gather(self.x)
 
     def gather(self, x: PETSc.Vec) -> Floats:
@@ -171,7 +174,7 @@ def _rigid_motions(problem: Problem) -> Floats:
     points, n = space.nodes, len(translations)
     if n != points.shape[1]:
         return translations
-    rows = list(translations)
+    rows: list[Floats] = list(translations)
     for i in range(n):
         for j in range(i):
             motion = np.zeros_like(points)

@@ -30,7 +30,8 @@ class Residual:
 
     DOLFINx assembles, in parallel over the ranks of the problem's mesh; every rank gives the same u and m
     and gets the same r. The backward pass assembles the actions of the adjoints, Σ_i λ_i ∂r_i/∂u and
-    Σ_i λ_i ∂r_i/∂m, as linear forms, without a matrix. Gradients are dual vectors. Loads are at their full value.
+    Σ_i λ_i ∂r_i/∂m, as linear forms, without a matrix. Gradients are dual vectors. Loads are at their full
+    value.
 
     Boundary data enter by u = Z û + u_g(m): `expand` is that map, differentiable too, so that
     `residual(residual.expand(free, m), m)` has their gradient.
@@ -114,7 +115,8 @@ class Residual:
         """
         self._set(u, m)
         self.order.scatter(dual, self._adjoint)
-        in_u = in_m = None
+        in_u: Floats | None = None
+        in_m: Floats | None = None
         if which[0]:
             in_u = np.zeros(self.order.size)
             if self._in_u is not None:
@@ -173,7 +175,9 @@ def linear_form(form: Any) -> Any:
         compute_form_data(form)
     except ArityMismatch as error:
         reason = str(error).splitlines()[0]
-        raise SponError(f"the residual is not linear in v: {reason}; allowed: F(u; m, v) linear in v") from error
+        raise SponError(
+            f"the residual is not linear in v: {reason}; allowed: F(u; m, v) linear in v"
+        ) from error
     return form
 
 
@@ -208,7 +212,7 @@ class _Assembly(torch.autograd.Function):
         return out.to(u.device)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dual: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         u, m = ctx.saved_tensors
         which = ctx.needs_input_grad[:2]
@@ -236,7 +240,7 @@ class _Linear(torch.autograd.Function):
         return torch.as_tensor((matrix @ x.detach().cpu().numpy().T).T).to(x.device)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dual: Tensor) -> tuple[Tensor, None]:
         return torch.as_tensor((ctx.matrix.T @ dual.cpu().numpy().T).T).to(dual.device), None
 
@@ -258,7 +262,7 @@ class _Shift(torch.autograd.Function):
         return torch.as_tensor(rows.reshape(len(m), len(fixed))).to(m.device)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dual: Tensor) -> tuple[Tensor, None]:
         problem, array = ctx.problem, dual.cpu().numpy()
         sizes, boundaries = problem.coefficients.sizes, problem.boundary_data

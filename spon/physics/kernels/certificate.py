@@ -44,7 +44,7 @@ class Effectivity:
 
 @dataclass(frozen=True)
 class Certified:
-    """A certificate for each sample of a batch, for the discrete problem: not for what the mesh cannot resolve.
+    """A certificate for each sample of a batch, of the discrete problem: not of what the mesh cannot resolve.
 
     Args:
         eta: (batch,) residual in the dual norm.
