@@ -38,7 +38,7 @@ def test_every_tolerance_is_met(case):
 
 @pytest.mark.mpi
 def test_better_predictions_take_fewer_iterations_and_zero_is_counted():
-    problem = make("elasticity", WORLD, 1)
+    problem = Diffusion(on_square(3, 2, WORLD))
     (m,) = inputs(problem, 1).numpy()
     u = problem.solution(m).values
     wrong = np.sin(5 * u / np.abs(u).max()) * u

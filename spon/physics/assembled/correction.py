@@ -163,7 +163,7 @@ class Correction:
                         "'newton'"
                     )
                 form.residual(delta, lin.rhs)
-                ksp.getPC().apply(lin.rhs, work)
+                lin.precondition()
                 bound = self._limit(math.sqrt(max(0.0, lin.rhs.dot(work))))
                 if bound <= self._share:
                     Z = self.problem.constraint.Z
@@ -226,13 +226,11 @@ class Correction:
         lin, measure = self._linearised, self._riesz or self._linearised
         try:
             lin.at(u, m)
+            lin.assemble()
+            lin.rhs.scale(-1.0)
+            lin.precondition()
         except SponError:
-            return None  # a singular tangent
-        lin.assemble()
-        lin.rhs.scale(-1.0)
-        if not math.isfinite(lin.rhs.norm()):
-            return None  # cells that are turned over
-        lin.ksp.solve(lin.rhs, lin.x)
+            return None  # a singular tangent, or cells that are turned over
         if not math.isfinite(lin.x.norm()):
             return None
         if self._riesz is not None:

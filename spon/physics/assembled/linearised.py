@@ -122,6 +122,8 @@ class Linearised:
         form.x.set(0.0)
         if self._varies or self._fresh:
             form.linearise(form.x)
+            if not np.isfinite(form.tangent.norm()):  # MUMPS may hang
+                raise SponError("the linearised operator is not finite")
             self.ksp.setOperators(form.tangent)
         else:
             form.set(form.x)
@@ -144,11 +146,20 @@ class Linearised:
         """Return Z B Zᵀ r, (DoFs,), of a dual vector (DoFs,). Collective."""
         Z = self.problem.constraint.Z
         self.rhs.array_w[:] = (Z.T @ r)[self.form.columns]
+        self.precondition()
+        return Z @ self.gather(self.x)
+
+    def precondition(self) -> None:
+        """Write B b to `x`, for the b in `rhs`. Collective.
+
+        Raises:
+            SponError: A is singular.
+        """
         try:
             self.ksp.getPC().apply(self.rhs, self.x)
         except PETSc.Error as error:  # MUMPS tells of a singular matrix here
+            self.ksp.getPC().reset()  # it would not analyse the next matrix
             raise SponError(f"the operator is singular: PETSc error {error.ierr}") from error
-        return Z @ self.gather(self.x)
 
     def gather(self, x: PETSc.Vec) -> Floats:
         """Return û (free DoFs,) of a distributed vector, on every rank. Collective."""
