@@ -85,6 +85,10 @@ class Darcy(spon.Problem):
             return np.exp(self.sigma * self.field(rng))
         return spon.threshold(self.field(rng), *self.contrast)
 
+    def stability(self, m):
+        """Return min κ: ∫ κ |∇v|² ≥ min κ ∫ |∇v|²; κ is largest and least at its DoFs."""
+        return m.min()
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

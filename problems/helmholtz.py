@@ -109,6 +109,11 @@ class Helmholtz(spon.Problem):
         wave = np.exp(1j * phase) @ (real + 1j * imaginary)
         return -np.stack([wave.real, wave.imag], axis=1).ravel()
 
+    def riesz(self, u, v):
+        """Return ∫ ∇u·∇v + k² u·v."""
+        k = fem.Constant(self.hierarchy.finest.dolfinx, float(self.wavenumber))
+        return ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx + k**2 * ufl.inner(u, v) * ufl.dx
+
     def residual(self, u, m, v):
         """Return ∫ ∇u·∇v − k²(1 + m) u·v − k² m u_inc·v − ∫ k (−Im u, Re u)·v ds."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation

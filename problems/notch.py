@@ -79,6 +79,10 @@ class Notch(spon.Problem):
         g[there] = 0.0
         return g
 
+    def stability(self, m):
+        """Return 1: the operator is the Riesz map."""
+        return 1.0
+
     def residual(self, u, m, v):
         """Return ∫ ∇u·∇v − ∫ f v; g enters by the constraint."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

@@ -81,6 +81,10 @@ class Plate(spon.Problem):
         """Draw κ at the nodes."""
         return np.exp(self.sigma * self.field(rng))
 
+    def stability(self, m):
+        """Return min κ: ∫ κ |∇v|² ≥ min κ ∫ |∇v|²; κ is largest and least at the nodes."""
+        return m.min()
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v − Σ ∫ q v ds."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation

@@ -6,7 +6,7 @@ Made by `spon.fem` with DOLFINx; read anywhere with numpy, scipy and h5py alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,6 +123,24 @@ class Discretisation:
         Z, solve = self._extension
         out -= (Z @ solve(Z.T @ (self.output.stiffness @ out.T))).T
         return out
+
+    def boundary_data_adjoint(self, dual: Array, boundaries: Sequence[str]) -> dict[str, Array]:
+        """Apply the transpose of `with_boundary_data`, for gradients in the boundary data.
+
+        Args:
+            dual: (samples, DoFs) derivative in u_g.
+            boundaries: whose data vary, in the order in which `with_boundary_data` got them.
+
+        Returns:
+            boundary → (samples, n) derivative in its data.
+        """
+        Z, solve = self._extension
+        out = dual - (self.output.stiffness @ (Z @ solve(Z.T @ dual.T))).T
+        last = np.full(self.dofs, -1)  # where boundaries meet, the last one prescribes
+        for number, name in enumerate(boundaries):
+            last[self._prescribed(name)] = number
+        places = {name: self._prescribed(name) for name in boundaries}
+        return {name: np.where(last[w] == k, out[:, w], 0.0) for k, (name, w) in enumerate(places.items())}
 
     def _prescribed(self, boundary: str | None) -> Array:
         """Return the DoFs whose values a boundary prescribes; all that are fixed for None."""

@@ -26,7 +26,7 @@ from spon.fem.transfer import interpolation
 from spon.level import Level, Reference
 from spon.sparse import congruent
 
-__all__ = ["freeze_levels", "nodal_level", "reference_element"]
+__all__ = ["freeze_levels", "injected", "nodal_level", "reference_element"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -64,7 +64,7 @@ def freeze_levels(hierarchy: Hierarchy, degree: int, fixed: Bools) -> tuple[Leve
         stiffness = order.matrix(assembled(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
         levels.append(nodal_level(mesh, k, mass, stiffness, fixed, P))
         if P is not None:
-            fixed = _injected(P, fixed)
+            fixed = injected(P, fixed)
     for _ in range(hierarchy.aggregations):
         levels = _aggregated(levels)
     return tuple(levels)
@@ -122,7 +122,7 @@ def reference_element(cell_type: str, degree: int, geometry: int) -> Reference:
     return Reference(cell_type, degree, weights, *(np.ascontiguousarray(t) for t in tables))
 
 
-def _injected(P: sp.csr_array, fixed: Bools) -> Bools:
+def injected(P: sp.csr_array, fixed: Bools) -> Bools:
     """Which coarse functions have no value at a free node of the finer level that matters to them.
 
     A coarse node counts as fixed if the fine node where its function is largest is fixed.

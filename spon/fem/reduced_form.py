@@ -103,6 +103,11 @@ class ReducedForm:
         largest = self._matrix.norm(PETSc.NormType.INFINITY) * self._u.norm()
         return float(np.finfo(float).eps * largest)
 
+    def energy(self) -> float:
+        """Return uᵀJu of the u that was set last, boundary values included. Collective."""
+        self._matrix.mult(self._u, self._work)
+        return float(self._work.dot(self._u))
+
     def destroy(self) -> None:
         """Free the PETSc objects. Collective."""
         for one in (

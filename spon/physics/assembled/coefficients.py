@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Coefficients:
 
     Attributes:
         sizes: number of values of each input.
+        live: a function for each input, or its constants for parameters.
 
     Raises:
         SponError: an encoder whose vectors determine no function (moments, sensors).
@@ -35,14 +37,14 @@ class Coefficients:
 
     def __init__(self, encoders: Mapping[str, Encoder]) -> None:
         self._encoders = dict(encoders)
-        self._live: dict[str, Any] = {}
+        self.live: dict[str, Any] = {}
         self.sizes: dict[str, int] = {}
         for name, encoder in encoders.items():
             if isinstance(encoder, Parameters):
-                self._live[name] = [fem.Constant(encoder.mesh.dolfinx, 0.0) for _ in encoder.names]
+                self.live[name] = [fem.Constant(encoder.mesh.dolfinx, 0.0) for _ in encoder.names]
                 self.sizes[name] = len(encoder.names)
             elif isinstance(encoder, Dofs) and not isinstance(encoder, Moments):
-                self._live[name] = fem.Function(encoder.live, name=name)
+                self.live[name] = fem.Function(encoder.live, name=name)
                 self.sizes[name] = len(encoder.dofs) if isinstance(encoder, Trace) else encoder.order.size
             else:
                 raise SponError(
@@ -50,20 +52,33 @@ class Coefficients:
                     "allowed in problems: spaces, Dofs, Projection, Trace, Parameters"
                 )
 
-    @property
+    @cached_property
+    def variables(self) -> dict[str, Any]:
+        """What forms can be differentiated in: the function of each input, or UFL variables of parameters."""
+        return {
+            name: [ufl.variable(one) for one in live] if isinstance(live, list) else live
+            for name, live in self.live.items()
+        }
+
+    @cached_property
     def ufl(self) -> Any:
         """The only input, or name → input, as `Problem.residual` takes it."""
         out = {}
-        for name, live in self._live.items():
-            if isinstance(live, list):
-                live = live[0] if len(live) == 1 else ufl.as_vector(live)
-            out[name] = live
+        for name, one in self.variables.items():
+            if isinstance(one, list):
+                one = one[0] if len(one) == 1 else ufl.as_vector(one)
+            out[name] = one
         return next(iter(out.values())) if len(out) == 1 else out
 
     def __contains__(self, item: Any) -> bool:
         """Whether a UFL coefficient or constant is an input."""
-        flat = [one for live in self._live.values() for one in (live if isinstance(live, list) else [live])]
+        flat = [one for live in self.live.values() for one in (live if isinstance(live, list) else [live])]
         return any(item is one for one in flat)
+
+    @property
+    def size(self) -> int:
+        """Number of values of all inputs."""
+        return sum(self.sizes.values())
 
     def split(self, vector: Floats) -> dict[str, Floats]:
         """Return the values of each input, (DoFs,) each."""
@@ -77,7 +92,7 @@ class Coefficients:
             vector: (DoFs of all inputs,), the same on every rank.
         """
         for name, values in self.split(vector).items():
-            live, encoder = self._live[name], self._encoders[name]
+            live, encoder = self.live[name], self._encoders[name]
             if isinstance(live, list):
                 for constant, value in zip(live, values, strict=True):
                     constant.value = value
@@ -88,3 +103,18 @@ class Coefficients:
             else:
                 assert isinstance(encoder, Dofs)
                 encoder.order.scatter(values, live)
+
+    def gather_dual(self, name: str, assembled: Floats) -> Floats:
+        """Gather an assembled linear form on the space of an input: the transpose of `set`. Collective.
+
+        Args:
+            name: of an input that is a function.
+            assembled: (owned DoFs of its live space, …), accumulated over the ranks.
+
+        Returns:
+            (values of the input,).
+        """
+        encoder = self._encoders[name]
+        assert isinstance(encoder, Dofs)
+        dual = encoder.order.gather_dual(assembled)
+        return dual[encoder.dofs] if isinstance(encoder, Trace) else dual

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import ufl
 from mpi4py import MPI
 
 from spon.constraint import Constraint
@@ -166,6 +167,29 @@ class Problem:
         """Return what every output satisfies exactly; default: the prescribed values."""
         return dirichlet(self.hierarchy.finest, self.space, self.boundary_values)
 
+    def riesz(self, u: Any, v: Any) -> Any:
+        """Return the UFL form of the inner product of V, in whose dual norm residuals are measured.
+
+        Args:
+            u: trial function.
+            v: test function.
+
+        Returns:
+            A symmetric form that no input enters, definite on admissible functions; default: ∫ ∇u:∇v.
+        """
+        return ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx
+
+    def stability(self, m: Floats) -> float | None:
+        """Return α > 0 with F'(v, v) ≥ α (v, v)_V for all admissible v, (·, ·)_V of `riesz`.
+
+        With it the certificate of a linear, definite problem is a guarantee: ‖e‖²_F' ≤ ‖F(u)‖²_V' / α,
+        since (F')⁻¹ ≤ (α R)⁻¹ for the Riesz map R. Default: None, unknown.
+
+        Args:
+            m: (DoFs of all inputs,) of a sample.
+        """
+        return None
+
     def make_zero_mean(self) -> ZeroMean | None:
         """Return the projection onto mean zero where u is determined up to a constant; default: None."""
         return None
@@ -292,7 +316,7 @@ class Problem:
         Raises:
             SponError: the solver did not converge.
         """
-        whole = sum(self.coefficients.sizes.values())
+        whole = self.coefficients.size
         vector = m if isinstance(m, np.ndarray) and m.shape == (whole,) else self.vector(m)
         start = time.perf_counter()
         self.coefficients.set(vector)
