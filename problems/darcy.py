@@ -85,6 +85,9 @@ class Darcy(spon.Problem):
             return np.exp(self.sigma * self.field(rng))
         return spon.threshold(self.field(rng), *self.contrast)
 
+    def physics(self):
+        return self.describe("diffusion", "kappa")
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

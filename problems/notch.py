@@ -79,6 +79,9 @@ class Notch(spon.Problem):
         g[there] = 0.0
         return g
 
+    def physics(self):
+        return self.describe("diffusion")
+
     def residual(self, u, m, v):
         """Return ∫ ∇u·∇v − ∫ f v; g enters by the constraint."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

@@ -81,6 +81,9 @@ class Plate(spon.Problem):
         """Draw κ at the nodes."""
         return np.exp(self.sigma * self.field(rng))
 
+    def physics(self):
+        return self.describe("diffusion", "kappa")
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v − Σ ∫ q v ds."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation
