@@ -55,6 +55,7 @@ def generate(
     numbers = list(range(group, samples, groups))
     with agree(comm):
         blocks = [Block.empty(problem)]  # a boundary that does not exist shows here
+        problem.verified_physics  # noqa: B018, wrong physics here
     with agree(comm), progress_bar(len(numbers), "solving", "sample", comm.rank == 0) as bar:
         for block in solve_samples(solver, numbers, seed):
             if strict and block.failures:

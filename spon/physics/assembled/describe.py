@@ -128,6 +128,8 @@ def _residual(problem: Any, u: Any) -> Any:
 def _residual_at_zero(problem: Any) -> Floats:
     """Return F(0; 0), (DoFs,) in canonical order. Collective."""
     problem.coefficients.set(np.zeros(sum(problem.coefficients.sizes.values())))
+    if problem.load is not None:
+        problem.load.value = 1.0
     return _gathered(problem, fem.form(_residual(problem, fem.Function(problem.space))))
 
 
@@ -192,10 +194,8 @@ def verify(problem: Any, physics: Physics, seed: int = 0) -> None:
         SponError: on all ranks: they differ by more than 1e-10 of the largest force, or what `make_kernel`
             raises.
     """
-    from spon.data.fields import generator
-
-    d, rng = problem.discretisation, generator(seed, 0)
-    m = problem.vector(problem.sample(rng))
+    d = problem.discretisation
+    m, rng = _drawn(problem, seed)
     free = d.constraint.Z.shape[1]
     shift = problem.shift(m)
     constraint = d.constraint if shift is None else d.constraint.with_shift(shift)
@@ -211,6 +211,18 @@ def verify(problem: Any, physics: Physics, seed: int = 0) -> None:
                 f"{type(problem).__name__} by {difference:.2g} of its largest entry; allowed: "
                 f"{_TOLERANCE:g}; return None from physics() where no kernel fits"
             )
+
+
+def _drawn(problem: Any, seed: int) -> tuple[Floats, np.random.Generator]:
+    """Return the first inputs that are finite, and a generator. Collective."""
+    from spon.data.fields import generator
+
+    for number in range(10):
+        rng = generator(seed, number)
+        m = problem.vector(problem.sample(rng))
+        if np.isfinite(m).all():
+            return m, rng
+    raise SponError(f"the inputs of samples 0 to 9 (seed {seed}) of {type(problem).__name__} are not finite")
 
 
 def _largest_slope(level: Any, u: Floats) -> float:

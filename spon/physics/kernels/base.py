@@ -146,7 +146,7 @@ class Kernel(nn.Module, ABC):
 
     def forces(self, u: Tensor, m: Tensor) -> Tensor:
         """Return the residual without the load, (batch, DoFs)."""
-        self._check(u, m)
+        self.check(u, m)
         return self._divergence(self.flux(self.slopes(u), self.coefficient(m)))
 
     def energy(self, u: Tensor, m: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class Kernel(nn.Module, ABC):
         Returns:
             (batch,); infinite where u has folded cells.
         """
-        self._check(u, m)
+        self.check(u, m)
         density = self.density(self.slopes(u), self.coefficient(m))
         return self.weights @ density - (self.load(m) * u).sum(dim=1)
 
@@ -223,7 +223,7 @@ class Kernel(nn.Module, ABC):
         found = [rows[i].multiply(rows[j]) for i in range(self.gdim) for j in range(i, self.gdim)]
         return sp.csr_array(sp.vstack(found).T)
 
-    def _check(self, u: Tensor, m: Tensor) -> None:
+    def check(self, u: Tensor, m: Tensor) -> None:
         for what, values, width in (("u", u, self.discretisation.dofs), ("m", m, self.inputs)):
             if values.ndim != 2 or values.shape[1] != width or values.dtype != self.dtype:
                 raise SponError(
