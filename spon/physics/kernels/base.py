@@ -99,7 +99,7 @@ class Kernel(nn.Module, ABC):
     @property
     @abstractmethod
     def factor(self) -> Floats:
-        """(rows, gdim · components) L of the coarse operators ∇v:Lᵀ A L:∇u, A the `cell_moduli`."""
+        """(rows, gdim · components) L, LᵀL the moduli at u = 0 for a coefficient of one."""
 
     @abstractmethod
     def cell_moduli(self, u: Tensor | None, m: Tensor) -> Tensor:
@@ -110,7 +110,8 @@ class Kernel(nn.Module, ABC):
             m: (batch, DoFs of all inputs).
 
         Returns:
-            (cells, batch), or (rows, rows, cells, batch) symmetric.
+            (cells, batch), numbers that multiply LᵀL of `factor`; or matrices (gdim · components, gdim ·
+            components, cells, batch), symmetric.
         """
 
     # ---------------------------------------------------------------------- public
@@ -224,6 +225,11 @@ class Kernel(nn.Module, ABC):
         return sp.csr_array(sp.vstack(found).T)
 
     def check(self, u: Tensor, m: Tensor) -> None:
+        """Refuse shapes and types that do not fit.
+
+        Raises:
+            SponError: with the shape found.
+        """
         for what, values, width in (("u", u, self.discretisation.dofs), ("m", m, self.inputs)):
             if values.ndim != 2 or values.shape[1] != width or values.dtype != self.dtype:
                 raise SponError(

@@ -64,7 +64,7 @@ def conjugate_gradients(
     Raises:
         SponError: negative curvature: A is not positive definite.
     """
-    n, batch = rhs.shape
+    batch = rhs.shape[1]
     x = torch.zeros_like(rhs) if guess is None else guess.clone()
     act = apply(None)
     tolerance = torch.as_tensor(rtol, dtype=rhs.dtype, device=rhs.device).expand(batch)

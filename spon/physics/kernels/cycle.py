@@ -65,8 +65,8 @@ class VCycle(nn.Module):
         last = self.grids[-1]
         if last.free > _LARGEST_DENSE:
             raise SponError(
-                f"the coarsest level has {last.free} unknowns; allowed: {_LARGEST_DENSE}; add coarser levels, "
-                "such as algebraic ones by Hierarchy.coarsened"
+                f"the coarsest level has {last.free} unknowns; allowed: {_LARGEST_DENSE}; add coarser "
+                "levels, such as algebraic ones by Hierarchy.coarsened"
             )
         last.prepare_dense()
 

@@ -13,7 +13,7 @@ from spon.errors import SponError
 from spon.physics.kernels.base import Floats, Kernel
 from spon.physics.kernels.physics import Physics
 
-__all__ = ["Elasticity"]
+__all__ = ["Elasticity", "isotropic_root"]
 
 _STATES = {2: ("plane stress", "plane strain"), 3: ("solid",)}
 
@@ -81,14 +81,19 @@ class Elasticity(Kernel):
 
     @property
     def factor(self) -> Floats:
-        """The symmetric root, without its nullspace, of the moduli for E = 1."""
-        g, eye = self.gdim, np.eye(self.gdim)
-        moduli = self.mu * (np.einsum("de,ck->dcek", eye, eye) + np.einsum("dk,ce->dcek", eye, eye))
-        moduli += self.lame * np.einsum("dc,ek->dcek", eye, eye)
-        values, vectors = np.linalg.eigh(moduli.reshape(g * g, g * g))
-        kept = values > 1e-12 * values.max()
-        return np.asarray((vectors[:, kept] * np.sqrt(values[kept])).T)
+        """The root of the moduli for E = 1."""
+        return isotropic_root(self.gdim, self.mu, self.lame)
 
     def cell_moduli(self, u: Tensor | None, m: Tensor) -> Tensor:
         """Return the mean of E in each cell, (cells, batch)."""
         return self.cell_mean(self.coefficient(m))
+
+
+def isotropic_root(gdim: int, mu: float, lame: float) -> Floats:
+    """Return L, (rows, gdim²) without its nullspace, with H:LᵀL:H = 2 μ |ε|² + λ (tr ε)², ε = sym H."""
+    eye = np.eye(gdim)
+    moduli = mu * (np.einsum("de,ck->dcek", eye, eye) + np.einsum("dk,ce->dcek", eye, eye))
+    moduli += lame * np.einsum("dc,ek->dcek", eye, eye)
+    values, vectors = np.linalg.eigh(moduli.reshape(gdim**2, gdim**2))
+    kept = values > 1e-12 * values.max()
+    return np.asarray((vectors[:, kept] * np.sqrt(values[kept])).T)

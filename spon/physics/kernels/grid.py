@@ -19,28 +19,28 @@ Floats = npt.NDArray[np.float64]
 class Grid(nn.Module):
     """A = Bᵀ (a ⊙ B) on the free unknowns of a level, B = √w L ∇ Z at its quadrature points.
 
-    a is a number in each cell, or a symmetric (rows, rows) matrix in each cell.
+    a is a number in each cell, or a symmetric (rows, rows) matrix in each cell; L is the identity then.
 
     Args:
         level: mesh and gradients.
         Z: (nodes · components, free) admissible functions of the level.
-        factor: (rows, gdim · components) L.
+        factor: (rows, gdim · components) L, LᵀL the moduli of the undeformed body.
         full: whether the moduli are matrices.
         dtype: of the maps.
 
     Attributes:
-        bound: of the eigenvalues of D⁻¹A, D the diagonal, for any moduli: the largest of a cell's own
-            D_K⁻¹A_K (Fried 1972, J. Sound Vib. 22, 407), exact where the moduli are numbers.
+        bound: of the eigenvalues of D⁻¹A, D the diagonal: the largest of a cell's own D_K⁻¹A_K (Fried 1972,
+            J. Sound Vib. 22, 407), for any moduli that are numbers; for matrices that of the undeformed body.
     """
 
-    def __init__(
-        self, level: Level, Z: sp.csr_array, factor: Floats, full: bool, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, level: Level, Z: sp.csr_array, factor: Floats, full: bool, dtype: torch.dtype) -> None:
         super().__init__()
-        self.rows, self.full, self.free = len(factor), full, int(Z.shape[1])
+        self.full, self.free = full, int(Z.shape[1])
         mesh = level if level.finer is None else _finest_mesh(level)
         self.cells, points = len(mesh.cells), len(level.weights)
-        B = _strain(level, Z, factor)
+        undeformed = _strain(level, Z, factor)
+        B = _strain(level, Z, np.eye(factor.shape[1])) if full else undeformed
+        self.rows = B.shape[0] // points
         self.gradient = SparseMap(B, dtype)
         cell = np.arange(points) // (points // self.cells)
         self._pairs = [(i, j) for i in range(self.rows) for j in range(i, self.rows)] if full else []
@@ -49,13 +49,11 @@ class Grid(nn.Module):
             (np.ones(points), (cell, np.arange(points))), shape=(self.cells, points)
         )  # sums over the points of a cell
         if full:
-            squares = [
-                collect @ rows[i].multiply(rows[j]) * (1 if i == j else 2) for i, j in self._pairs
-            ]
+            squares = [collect @ rows[i].multiply(rows[j]) * (1 if i == j else 2) for i, j in self._pairs]
         else:
             squares = [sum(collect @ row.power(2) for row in rows)]
         self.diagonal = SparseMap(sp.csr_array(sp.vstack(squares, format="csr").T), dtype)
-        self.bound = 1.05 * _largest(B, points, cell)
+        self.bound = 1.05 * _largest(undeformed, points, cell)
         self._dense: SparseMap | None = None
         self._B, self._cell, self._dtype = rows, cell, dtype
 
@@ -72,7 +70,9 @@ class Grid(nn.Module):
         value, entry, column = (np.concatenate(part) for part in zip(*found, strict=True))
         pattern, row = np.unique(entry, return_inverse=True)
         width = self.cells * (len(pairs) if self.full else 1)
-        self.entries = SparseMap(sp.csr_array((value, (row, column)), shape=(len(pattern), width)), self._dtype)
+        self.entries = SparseMap(
+            sp.csr_array((value, (row, column)), shape=(len(pattern), width)), self._dtype
+        )
         self.register_buffer("pattern", torch.as_tensor(pattern), persistent=False)
 
     def matrices(self, moduli: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Operator:
         return Operator(self.grid, self.moduli[..., samples], self.inverse_diagonal[:, samples])
 
     def smooth(self, x: Tensor | None, rhs: Tensor, degree: int) -> Tensor:
-        """Take Chebyshev steps for A x = rhs, preconditioned by the diagonal, against the upper part of the spectrum.
+        """Take Chebyshev steps for A x = rhs, preconditioned by the diagonal, for the upper eigenvalues.
 
         The error is multiplied by a polynomial in D⁻¹A that is the same before and after the correction by
         the coarser level, so that a cycle is symmetric (Adams et al. 2003, J. Comput. Phys. 188, 593).

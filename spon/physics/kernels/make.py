@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from spon.discretisation import Discretisation
@@ -14,7 +16,7 @@ from spon.physics.kernels.physics import Physics
 
 __all__ = ["KERNELS", "make_kernel"]
 
-KERNELS: dict[str, type[Kernel]] = {
+KERNELS: dict[str, Callable[..., Kernel]] = {
     "diffusion": Diffusion,
     "elasticity": Elasticity,
     "neo-hookean": NeoHookean,

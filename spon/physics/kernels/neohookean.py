@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.physics.kernels.base import Floats, Kernel
+from spon.physics.kernels.elasticity import isotropic_root
 from spon.physics.kernels.physics import Physics
 
 __all__ = ["NeoHookean"]
@@ -59,7 +59,8 @@ class NeoHookean(Kernel):
         first, second, third = a * self.mu, a * (self.mu - self.lame * J.log()), a * self.lame
 
         def apply(dH: Tensor) -> Tensor:
-            turned = torch.einsum("dqjb,eqjb,eqcb->dqcb", g, dH, g)
+            inner = (g[:, None] * dH).sum(dim=3)  # (d, e, point, batch), of dH_ej
+            turned = (inner[:, :, :, None] * g).sum(dim=1)
             trace = third * (g * dH).sum(dim=(0, 2))
             return first[:, None] * dH + second[:, None] * turned + trace[:, None] * g
 
@@ -75,8 +76,8 @@ class NeoHookean(Kernel):
 
     @property
     def factor(self) -> Floats:
-        """The identity."""
-        return np.eye(self.gdim * self.components)
+        """The root of the moduli at u = 0, those of linear elasticity."""
+        return isotropic_root(self.gdim, self.mu, self.lame)
 
     def cell_moduli(self, u: Tensor | None, m: Tensor) -> Tensor:
         """Return the mean of ∂P/∂H in each cell, (gdim², gdim², cells, batch)."""

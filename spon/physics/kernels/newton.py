@@ -16,7 +16,9 @@ __all__ = ["Newton"]
 _STEPS = 40
 _BISECTIONS = 6
 _HALVINGS = 12
-_DECREASE = 1e-4  # share of the predicted decrease that a step has to bring (Nocedal & Wright 2006, section 3.1)
+_DECREASE = (
+    1e-4  # share of the predicted decrease that a step has to bring (Nocedal & Wright 2006, section 3.1)
+)
 _ROUND_OFF = 1e-12
 
 
@@ -137,7 +139,7 @@ class Newton:
         self, u: Tensor, m: Tensor, load: Tensor, force: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Halve the steps of samples until their energy falls; return u, and which samples found such."""
-        kernel, direction = self.solver.kernel, self.solver.Z(step).T
+        direction = self.solver.Z(step).T
         slope = (force * step).sum(dim=0)
         before = self._energy(u, m, load)
         scale = before.abs() + (load * u).sum(dim=1).abs()

@@ -168,8 +168,8 @@ class MultigridSolver(nn.Module):
         if strict and not bool(found[0].converged.all()):
             bad = int((~found[0].converged).nonzero()[0])
             raise SponError(
-                f"sample {bad} of the batch did not converge: residual {float(found[0].reduction[bad]):.3g} of "
-                f"the first after {int(found[0].iterations[bad])} iterations; asked for: {rtol:g}"
+                f"sample {bad} of the batch did not converge: residual {float(found[0].reduction[bad]):.3g} "
+                f"of the first after {int(found[0].iterations[bad])} iterations; asked for: {rtol:g}"
             )
         if hasattr(self, "mean_weights"):
             u = u - (u @ self.mean_weights)[:, None] * self.mean_constant
@@ -183,7 +183,7 @@ class MultigridSolver(nn.Module):
         return out
 
     def reduced(self, dual: Tensor) -> Tensor:
-        """Return Zᵀ of dual vectors (batch, DoFs), (free, batch), without what a singular operator cannot reach."""
+        """Return Zᵀ of dual vectors (batch, DoFs), (free, batch), in the range of a singular operator."""
         out: Tensor = self.Z.transposed(dual.T)
         return out - out.mean(dim=0) if self.hierarchy.singular else out
 
@@ -227,7 +227,10 @@ class MultigridSolver(nn.Module):
 
 
 class _Implicit(torch.autograd.Function):
-    """u(rhs, m, u_g) with Zᵀ(F(Z û + u_g; m) − rhs) = 0: δu = δu_g + Z (ZᵀJZ)⁻¹ Zᵀ (δrhs − ∂F/∂m δm − J δu_g)."""
+    """u(rhs, m, u_g) with Zᵀ(F(Z û + u_g; m) − rhs) = 0.
+
+    δu = δu_g + Z (ZᵀJZ)⁻¹ Zᵀ (δrhs − ∂F/∂m δm − J δu_g).
+    """
 
     @staticmethod
     def forward(
