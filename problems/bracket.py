@@ -82,6 +82,9 @@ class Bracket(spon.Problem):
         """Draw t at the nodes of "end", its components adjacent."""
         return (self.mean + np.stack([self.process(rng) for _ in range(3)], axis=1)).ravel()
 
+    def physics(self):
+        return self.describe("elasticity", young=self.modulus, poisson=self.poisson, state="solid")
+
     def stress(self, u):
         """Return σ."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation

@@ -89,6 +89,9 @@ class Darcy(spon.Problem):
         """Return min κ: ∫ κ |∇v|² ≥ min κ ∫ |∇v|²; κ is largest and least at its DoFs."""
         return m.min()
 
+    def physics(self):
+        return self.describe("diffusion", "kappa")
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

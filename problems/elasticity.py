@@ -86,6 +86,9 @@ class Elasticity(spon.Problem):
         """Draw E at the nodes."""
         return self.modulus * np.exp(self.sigma * self.field(rng))
 
+    def physics(self):
+        return self.describe("elasticity", "E", young=1.0, poisson=self.poisson, state="plane stress")
+
     def stress(self, u, E):
         """Return σ."""
         nu = fem.Constant(self.hierarchy.finest.dolfinx, float(self.poisson))

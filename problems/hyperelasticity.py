@@ -81,6 +81,9 @@ class Hyperelasticity(spon.Problem):
         """Draw t."""
         return rng.uniform(-self.amplitude, self.amplitude, 3)
 
+    def physics(self):
+        return self.describe("neo-hookean", mu=self.mu, lame=self.lame)
+
     def stress(self, u):
         """Return P(F) and F."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation

@@ -83,6 +83,9 @@ class Notch(spon.Problem):
         """Return 1: the operator is the Riesz map."""
         return 1.0
 
+    def physics(self):
+        return self.describe("diffusion")
+
     def residual(self, u, m, v):
         """Return ∫ ∇u·∇v − ∫ f v; g enters by the constraint."""
         source = fem.Constant(self.hierarchy.finest.dolfinx, float(self.source))

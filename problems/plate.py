@@ -85,6 +85,9 @@ class Plate(spon.Problem):
         """Return min κ: ∫ κ |∇v|² ≥ min κ ∫ |∇v|²; κ is largest and least at the nodes."""
         return m.min()
 
+    def physics(self):
+        return self.describe("diffusion", "kappa")
+
     def residual(self, u, m, v):
         """Return ∫ κ ∇u·∇v − ∫ f v − Σ ∫ q v ds."""
         mesh = self.hierarchy.finest.dolfinx  # constants: another value needs no compilation

@@ -278,15 +278,10 @@ def _write_level(group: h5py.Group, level: Level) -> None:
     if level.mesh is not None:
         group["mesh/points"], group["mesh/cells"] = level.mesh
     group.attrs["algebraic"] = level.finer is not None
-    inner = group.create_group("reference")
-    inner.attrs["cell_type"], inner.attrs["degree"] = level.reference.cell_type, level.reference.degree
-    for name in Reference.ARRAYS:
-        inner[name] = getattr(level.reference, name)
+    level.reference.write(group.create_group("reference"))
 
 
 def _read_level(group: h5py.Group, finer: list[Level], matrices: MatrixReader) -> Level:
-    inner = group["reference"]
-    tables = {name: inner[name][()] for name in Reference.ARRAYS}
     return Level(
         group["points"][()],
         group["cells"][()],
@@ -294,7 +289,7 @@ def _read_level(group: h5py.Group, finer: list[Level], matrices: MatrixReader) -
         matrices.read(group, "stiffness"),
         group["fixed"][()],
         matrices.find(group, "prolongation"),
-        Reference(str(inner.attrs["cell_type"]), int(inner.attrs["degree"]), **tables),
+        Reference.read(group["reference"]),
         (group["mesh/points"][()], group["mesh/cells"][()]) if "mesh" in group else None,
         finer[-1] if group.attrs["algebraic"] else None,
     )

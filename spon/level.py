@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -40,6 +41,18 @@ class Reference:
     node_map_slopes: Array
 
     ARRAYS = ("weights", "values", "slopes", "map_slopes", "node_slopes", "node_map_slopes")
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an empty HDF5 group."""
+        group.attrs["cell_type"], group.attrs["degree"] = self.cell_type, self.degree
+        for name in self.ARRAYS:
+            group[name] = getattr(self, name)
+
+    @classmethod
+    def read(cls, group: h5py.Group) -> Reference:
+        """Read what `write` wrote."""
+        tables = {name: group[name][()] for name in cls.ARRAYS}
+        return cls(str(group.attrs["cell_type"]), int(group.attrs["degree"]), **tables)
 
 
 @dataclass(frozen=True)

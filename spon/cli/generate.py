@@ -30,7 +30,9 @@ def add_parser(verbs: Any) -> None:
     add("--split", metavar="K,K…", type=_sizes, default=(), help="training samples, test samples, as 200,50")
     add("--class", metavar="NAME", dest="name", help="of the problem, where a file has several")
     add("--ranks-per-sample", metavar="K", type=int, default=1, help="ranks that share a mesh; default: 1")
-    add("--backend", metavar="NAME", default="petsc", help="what solves; default and only choice: petsc")
+    add(
+        "--backend", metavar="NAME", default="petsc", help="what solves: petsc (default) or torch, in batches"
+    )
     add("--batch-size", metavar="B", type=int, default=1, help="samples solved at a time; default: 1")
     add("--shard-size", metavar="S", type=int, default=16, help="samples written at a time; default: 16")
     add("--dry-run", action="store_true", help="solve two samples and say what all would take")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from spon.data.fields import generator
 from spon.errors import SponError, agree
 from spon.physics.assembled.problem import Problem, Solution
 
-__all__ = ["BACKENDS", "Backend", "PetscBackend", "draw", "make_backend", "solve_samples"]
+__all__ = ["BACKENDS", "Backend", "PetscBackend", "TorchBackend", "draw", "make_backend", "solve_samples"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,7 +66,76 @@ class PetscBackend(Backend):
             return Failure(number, str(error))
 
 
-BACKENDS: dict[str, type[Backend]] = {"petsc": PetscBackend}
+class TorchBackend(Backend):
+    """Solves whole batches by multigrid in torch, to the relative tolerance 1e-12 of their residuals.
+
+    Args:
+        problem: one with `physics()`, its mesh on one rank.
+
+    Raises:
+        SponError: a mesh that is shared by several ranks, no physics or wrong ones, or levels that
+            `MultigridSolver` refuses.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        from spon.physics.kernels.solver import MultigridSolver
+
+        if problem.comm.size > 1:
+            raise SponError(f"backend 'torch' with {problem.comm.size} ranks per sample; allowed: 1")
+        if problem.verified_physics is None:
+            raise SponError(
+                f"backend 'torch' needs the physics of {type(problem).__name__}, which names none; "
+                "allowed: petsc"
+            )
+        self.solver = MultigridSolver(problem.discretisation, problem.verified_physics)
+
+    def solve(self, numbers: Sequence[int], inputs: Floats) -> list[Solution | Failure]:
+        """Solve; where the batch as a whole fails, each sample by itself.
+
+        Args:
+            numbers: of the samples.
+            inputs: (samples, DoFs of all inputs).
+
+        Returns:
+            For each sample its solution, with its share of the time, or why there is none.
+        """
+        try:
+            return self._batch(numbers, inputs)
+        except SponError as error:
+            if len(numbers) == 1:
+                return [Failure(numbers[0], str(error))]
+            return [self.solve([number], inputs[k : k + 1])[0] for k, number in enumerate(numbers)]
+
+    def _batch(self, numbers: Sequence[int], inputs: Floats) -> list[Solution | Failure]:
+        import torch
+
+        begun = time.perf_counter()
+        shifts = [self.problem.shift(row) for row in inputs] if self.problem.boundary_data else []
+        shift = torch.as_tensor(np.array(shifts)) if shifts else None
+        with torch.no_grad():
+            m = torch.as_tensor(np.ascontiguousarray(inputs))
+            u, info = self.solver.solve(None, m, _RTOL, shift=shift, strict=False)
+        values = u.numpy()
+        seconds = (time.perf_counter() - begun) / len(numbers)
+        out: list[Solution | Failure] = []
+        for k, number in enumerate(numbers):
+            if not bool(info.converged[k]):
+                reached = float(info.reduction[k])
+                out.append(Failure(number, f"no convergence: residual {reached:.3g} of the first"))
+                continue
+            statistics = {"iterations": float(info.iterations[k]), "seconds": seconds}
+            if not self.problem.linear:
+                statistics |= {
+                    "newton_steps": float(info.newton[k]),
+                    "load_steps": float(info.load_steps[k]),
+                }
+            out.append(Solution(values[k].copy(), statistics))
+        return out
+
+
+BACKENDS: dict[str, type[Backend]] = {"petsc": PetscBackend, "torch": TorchBackend}
+_RTOL = 1e-12
 
 
 def make_backend(name: str, problem: Problem) -> Backend:

@@ -131,7 +131,7 @@ class Block:
         return cls(data.numbers, data.inputs, data.outputs, statistics, data.failures)
 
     def dataset(self, problem: Problem, seed: int, **more: Any) -> Dataset:
-        """Return the samples as a data set.
+        """Return the samples as a data set; the problem's physics are verified already, or collectively now.
 
         Args:
             problem: that was solved.
@@ -149,5 +149,6 @@ class Block:
             dict(problem.boundary_data),
             self.statistics,
             self.failures,
+            physics=problem.verified_physics,
             **more,
         )

@@ -68,6 +68,7 @@ def estimate(
             check_target(output, force=True)
     with agree(comm):
         backend = make_backend(what.backend, problem)
+        problem.verified_physics  # noqa: B018, collective
         blocks, seconds = [Block.empty(problem)], []
         clock = time.perf_counter()
         for block in solve_samples(backend, [0, 1], what.seed):

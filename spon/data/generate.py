@@ -23,6 +23,7 @@ def generate(
     *,
     strict: bool = False,
     backend: str = "petsc",
+    batch_size: int = 1,
 ) -> Dataset:
     """Draw inputs and solve for the outputs. Collective over `comm`.
 
@@ -39,6 +40,7 @@ def generate(
         comm: all the ranks.
         strict: whether one failed sample is an error.
         backend: what solves.
+        batch_size: samples solved at a time, ≥ 1.
 
     Returns:
         The whole data set, on every rank.
@@ -47,16 +49,20 @@ def generate(
         SponError: on all ranks: a bad number, an unknown backend, inputs that cannot be drawn, no sample
             that could be solved, or with `strict` one that could not.
     """
-    if samples < 1 or seed < 0:
-        raise SponError(f"samples = {samples}, seed = {seed}; allowed: samples >= 1, seed >= 0")
+    if samples < 1 or seed < 0 or batch_size < 1:
+        raise SponError(
+            f"samples = {samples}, seed = {seed}, batch_size = {batch_size}; allowed: samples >= 1, "
+            "seed >= 0, batch_size >= 1"
+        )
     solver = make_backend(backend, problem)
     leaders = np.array(comm.allgather(problem.comm.rank == 0))
     groups, group = int(leaders.sum()), int(leaders[: comm.rank + 1].sum()) - 1
     numbers = list(range(group, samples, groups))
     with agree(comm):
         blocks = [Block.empty(problem)]  # a boundary that does not exist shows here
+        problem.verified_physics  # noqa: B018, wrong physics here
     with agree(comm), progress_bar(len(numbers), "solving", "sample", comm.rank == 0) as bar:
-        for block in solve_samples(solver, numbers, seed):
+        for block in solve_samples(solver, numbers, seed, batch_size):
             if strict and block.failures:
                 check_some_solved(block, seed)
             blocks.append(block)

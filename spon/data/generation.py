@@ -98,7 +98,7 @@ def generate_file(
             check_target(output, what.force)
     with agree(comm):
         backend = make_backend(what.backend, problem)
-        problem.discretisation  # noqa: B018, a boundary that does not exist shows here
+        problem.verified_physics  # noqa: B018, a boundary that does not exist shows here
     with agree(comm):
         manifest = Manifest.of(problem, what.seed, what.backend) if comm.rank == 0 else None
     manifest = comm.bcast(manifest)

@@ -101,20 +101,25 @@ def nodal_level(
 
 
 @lru_cache
-def reference_element(cell_type: str, degree: int, geometry: int) -> Reference:
+def reference_element(
+    cell_type: str, degree: int, geometry: int, quadrature_degree: int | None = None
+) -> Reference:
     """Tabulate a scalar Lagrange element with a coordinate element.
 
     Args:
         cell_type: such as "triangle".
         degree: of the element.
         geometry: degree of the coordinate element.
+        quadrature_degree: of the rule; default: one that is exact for the stiffness of affine cells.
     """
     kind = REFERENCE[cell_type]
     variant = basix.LagrangeVariant.gll_warped
     element = basix.create_element(basix.ElementFamily.P, kind, degree, variant)
     simplex = cell_type in ("triangle", "tetrahedron")
     exact = 2 * (degree - 1) if simplex else 2 * degree
-    X, weights = reference.quadrature(cell_type, exact + 2 * (geometry - 1))
+    if quadrature_degree is None:
+        quadrature_degree = exact + 2 * (geometry - 1)
+    X, weights = reference.quadrature(cell_type, quadrature_degree)
     nodes = reference.nodes(cell_type, degree)
     here, there = element.tabulate(1, X), element.tabulate(1, nodes)
     maps = [reference.tabulate(cell_type, geometry, points)[1].transpose(2, 0, 1) for points in (X, nodes)]

@@ -45,11 +45,25 @@ class SparseMap(nn.Module):
         Returns:
             (rows, …).
         """
-        flat = x.reshape(self.shape[1], -1)
-        forward = (self.indptr, self.indices, self.data)
-        backward = (self.t_indptr, self.t_indices, self.t_data)
-        out: Tensor = _Product.apply(flat, forward, backward, self.shape)
-        return out.reshape(self.shape[0], *x.shape[1:])
+        return self._product(x, False)
+
+    def transposed(self, y: Tensor) -> Tensor:
+        """Apply the transpose, Aᵀ y.
+
+        Args:
+            y: (rows, …) of the map's dtype, on its device.
+
+        Returns:
+            (columns, …).
+        """
+        return self._product(y, True)
+
+    def _product(self, x: Tensor, transposed: bool) -> Tensor:
+        parts = (self.indptr, self.indices, self.data), (self.t_indptr, self.t_indices, self.t_data)
+        shape = (self.shape[1], self.shape[0]) if transposed else self.shape
+        forward, backward = reversed(parts) if transposed else parts
+        out: Tensor = _Product.apply(x.reshape(shape[1], -1), forward, backward, shape)
+        return out.reshape(shape[0], *x.shape[1:])
 
     def extra_repr(self) -> str:
         """Describe the map when a module is printed."""

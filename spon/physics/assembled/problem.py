@@ -29,7 +29,9 @@ from spon.fem.solver import ConstrainedSolver
 from spon.fem.tuned import TunedSolver
 from spon.level import Level
 from spon.physics.assembled.coefficients import Coefficients
+from spon.physics.assembled.describe import describe, verify
 from spon.physics.assembled.system import LinearSystem, NonlinearSystem
+from spon.physics.kernels.physics import Physics
 from spon.projection import ZeroMean
 from spon.resources import find_mesh
 
@@ -194,6 +196,14 @@ class Problem:
         """Return the projection onto mean zero where u is determined up to a constant; default: None."""
         return None
 
+    def physics(self) -> Physics | None:
+        """Return the equations in words that need no DOLFINx, made by `describe`; default: None.
+
+        Where a kernel has them, networks can use the operator of each sample, and `spon generate --backend
+        torch` solves batches. Override it to return such as `self.describe("diffusion", "kappa")`.
+        """
+        return None
+
     def derived(self, u: Any, m: Any) -> Mapping[str, Any]:
         """Return derived fields as UFL expressions by name, such as stresses; default: none.
 
@@ -204,6 +214,32 @@ class Problem:
         return {}
 
     # -------------------------------------------------------------------- made
+
+    def describe(self, kernel: str, coefficient: str | None = None, **constants: Any) -> Physics:
+        """Return physics with the loads of the residual and the quadrature of its form. Collective.
+
+        Args:
+            kernel: "diffusion", "elasticity" or "neo-hookean"; see `spon.physics.kernels`.
+            coefficient: input that multiplies it, a scalar function; None: none.
+            constants: of the kernel.
+
+        Raises:
+            SponError: on all ranks: an input that cannot be the coefficient, or a form with several
+                quadratures.
+        """
+        return describe(self, kernel, coefficient, constants)
+
+    @cached_property
+    def verified_physics(self) -> Physics | None:
+        """`physics()`, after a comparison with the assembled residual. Collective at the first access.
+
+        Raises:
+            SponError: on all ranks: they differ.
+        """
+        physics = self.physics()
+        if physics is not None:
+            verify(self, physics)
+        return physics
 
     @property
     def comm(self) -> MPI.Comm:

@@ -1,1 +1,1 @@
-"""Batched residual kernels in torch; no DOLFINx here. Nothing lives here yet."""
+"""Batched residual kernels and their multigrid solvers in torch; no DOLFINx here."""

@@ -1,0 +1,112 @@
+"""Preconditioned conjugate gradients for batches of systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spon.errors import SponError
+from spon.physics.kernels.cycle import Cycle
+
+__all__ = ["Convergence", "conjugate_gradients"]
+
+Action = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """What a batched solve reached.
+
+    Args:
+        iterations: (batch,) int64.
+        reduction: (batch,) norm √(rᵀBr) of the last residual over that of the right-hand side.
+        converged: (batch,) bool.
+        negative: (batch,) bool, where a direction of negative curvature ended the iteration.
+    """
+
+    iterations: Tensor
+    reduction: Tensor
+    converged: Tensor
+    negative: Tensor
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor | None], Action],
+    cycle: Cycle,
+    rhs: Tensor,
+    rtol: float | Tensor,
+    guess: Tensor | None = None,
+    maxiter: int = 200,
+    truncate: bool = False,
+) -> tuple[Tensor, Convergence]:
+    """Solve A x = b for each column; converged samples leave the batch.
+
+    Stops where √(rᵀBr) ≤ rtol √(bᵀBb), B the cycle: for B near A⁻¹ the energy norm of the error over that
+    of the solution. β is that of Polak and Ribière, which keeps the convergence when B is applied
+    in lower precision (Golub & Ye 1999, SIAM J. Sci. Comput. 21, 1305).
+
+    Args:
+        apply: (samples or None for all) → the action of A on (n, samples).
+        cycle: B.
+        rhs: (n, batch).
+        rtol: > 0, for all samples or (batch,).
+        guess: (n, batch); default: zero.
+        maxiter: ≥ 1.
+        truncate: whether negative curvature ends the iteration of a sample, with the last iterate or
+            the first direction, as Newton's method wants it; else it is an error.
+
+    Returns:
+        (n, batch), and what was reached.
+
+    Raises:
+        SponError: negative curvature: A is not positive definite.
+    """
+    batch = rhs.shape[1]
+    x = torch.zeros_like(rhs) if guess is None else guess.clone()
+    act = apply(None)
+    tolerance = torch.as_tensor(rtol, dtype=rhs.dtype, device=rhs.device).expand(batch)
+    r = rhs.clone() if guess is None else rhs - act(x)
+    z = cycle(r)
+    first = z if guess is None else cycle(rhs)
+    size = (rhs * first).sum(dim=0).clamp_min(0.0).sqrt()
+    rz = (r * z).sum(dim=0)
+    iterations = torch.zeros(batch, dtype=torch.int64, device=rhs.device)
+    negative = torch.zeros(batch, dtype=torch.bool, device=rhs.device)
+    reached = rz.clamp_min(0.0).sqrt()
+    p, active = z, torch.arange(batch, device=rhs.device)
+    for _ in range(maxiter):
+        going = reached[active] > tolerance[active] * size[active]
+        going &= ~negative[active]
+        if not bool(going.all()):
+            active = active[going]
+            if not len(active):
+                break
+            kept = going.nonzero()[:, 0]
+            r, p, rz, cycle, act = r[:, kept], p[:, kept], rz[kept], cycle.select(kept), apply(active)
+        Ap = act(p)
+        curvature = (p * Ap).sum(dim=0)
+        bad = ~(curvature > 0)
+        if bool(bad.any()):
+            if not truncate:
+                sample = int(active[bad][0])
+                raise SponError(
+                    f"negative curvature {float(curvature[bad][0]):.3g} in sample {sample} of the batch: the "
+                    "operator is not positive definite, and conjugate gradients cannot solve it"
+                )
+            negative[active[bad]] = True
+            fresh = active[bad & (iterations[active] == 0)]
+            x[:, fresh] += p[:, bad & (iterations[active] == 0)]
+        alpha = torch.where(bad, torch.zeros_like(rz), rz / torch.where(bad, torch.ones_like(rz), curvature))
+        x[:, active] += alpha * p
+        before, r = r, r - alpha * Ap
+        z = cycle(r)
+        new = (r * z).sum(dim=0)
+        beta = ((new - (before * z).sum(dim=0)) / rz).clamp_min(0.0)
+        p, rz = z + beta * p, new
+        iterations[active] += 1
+        reached[active] = new.clamp_min(0.0).sqrt()
+    reduction = reached / torch.where(size > 0, size, torch.ones_like(size))
+    return x, Convergence(iterations, reduction, reached <= tolerance * size, negative)

@@ -1,0 +1,109 @@
+"""Large deformations of a compressible neo-Hookean solid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from spon.discretisation import Discretisation
+from spon.errors import SponError
+from spon.physics.kernels.base import Floats, Kernel
+from spon.physics.kernels.elasticity import isotropic_root
+from spon.physics.kernels.physics import Physics
+
+__all__ = ["NeoHookean"]
+
+
+class NeoHookean(Kernel):
+    """F(u; a) = ∫ a P(F):∇v − load with P = μ (F − F⁻ᵀ) + λ ln J F⁻ᵀ, F = I + ∇u, J = det F.
+
+    P is the derivative of μ/2 (F:F − 3) − μ ln J + λ/2 (ln J)² (Bonet & Wood 2008, Nonlinear Continuum
+    Mechanics for Finite Element Analysis, section 6.4.3); in two dimensions this is plane strain.
+
+    Constants: `mu` and `lame`, λ.
+
+    Raises:
+        SponError: as `Kernel` does; an output whose components are not those of a displacement; μ ≤ 0.
+    """
+
+    linear = False
+    constants = ("mu", "lame")
+
+    def __init__(
+        self, discretisation: Discretisation, physics: Physics, dtype: torch.dtype = torch.float64
+    ) -> None:
+        super().__init__(discretisation, physics, dtype)
+        self.mu, self.lame = float(physics.constants["mu"]), float(physics.constants["lame"])
+        if self.components != self.gdim:
+            raise SponError(f"displacements of {self.components} components; allowed: {self.gdim}")
+        if not self.mu > 0:
+            raise SponError(f"mu = {self.mu}; allowed: mu > 0")
+
+    def flux(self, H: Tensor, a: Tensor) -> Tensor:
+        """Return P; not a number where J ≤ 0."""
+        F, inverse, J = self._kinematics(H)
+        return a[:, None] * (self.mu * F + (self.lame * J.log() - self.mu)[:, None] * inverse)
+
+    def density(self, H: Tensor, a: Tensor) -> Tensor:
+        """Return the stored energy, (points, batch); infinite where J ≤ 0."""
+        F, _, J = self._kinematics(H)
+        log = torch.where(J > 0, J, torch.ones_like(J)).log()
+        stored = self.mu / 2 * ((F * F).sum(dim=(0, 2)) - self.gdim) - self.mu * log + self.lame / 2 * log**2
+        return torch.where(J > 0, a * stored, torch.full_like(J, torch.inf))
+
+    def tangent(self, H: Tensor, a: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return dH ↦ a (μ dH + (μ − λ ln J) F⁻ᵀ dHᵀ F⁻ᵀ + λ (F⁻ᵀ:dH) F⁻ᵀ)."""
+        _, g, J = self._kinematics(H)
+        first, second, third = a * self.mu, a * (self.mu - self.lame * J.log()), a * self.lame
+
+        def apply(dH: Tensor) -> Tensor:
+            inner = (g[:, None] * dH).sum(dim=3)  # (d, e, point, batch), of dH_ej
+            turned = (inner[:, :, :, None] * g).sum(dim=1)
+            trace = third * (g * dH).sum(dim=(0, 2))
+            return first[:, None] * dH + second[:, None] * turned + trace[:, None] * g
+
+        return apply
+
+    def diagonal_moduli(self, H: Tensor, a: Tensor) -> Tensor:
+        """Return a (μ δ_de + (μ − λ ln J + λ) F⁻ᵀ_cd F⁻ᵀ_ce)."""
+        _, g, J = self._kinematics(H)
+        eye = torch.eye(self.gdim, dtype=a.dtype, device=a.device)
+        factor = a * (self.mu - self.lame * J.log() + self.lame)
+        outer = g[:, None] * g[None] * factor[:, None]
+        return outer + self.mu * eye[:, :, None, None, None] * a[:, None]
+
+    @property
+    def factor(self) -> Floats:
+        """The root of the moduli at u = 0, those of linear elasticity."""
+        return isotropic_root(self.gdim, self.mu, self.lame)
+
+    def cell_moduli(self, u: Tensor | None, m: Tensor) -> Tensor:
+        """Return the mean of ∂P/∂H in each cell, (gdim², gdim², cells, batch)."""
+        tangent = self.tangent(*self._state(u, m))
+        n, batch = len(self.weights), len(m)
+        rows = []
+        for d in range(self.gdim):
+            for c in range(self.gdim):
+                unit = self.weights.new_zeros(self.gdim, n, self.gdim, batch)
+                unit[d, :, c] = 1.0
+                rows.append(self.cell_mean(tangent(unit).transpose(1, 2)).flatten(0, 1))
+        return torch.stack(rows)
+
+    def _kinematics(self, H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return F and F⁻ᵀ with the indices of H, (d, point, c, batch) for F_cd, and J (points, batch)."""
+        eye = torch.eye(self.gdim, dtype=H.dtype, device=H.device)
+        F = H + eye[:, None, :, None]
+        cofactor = _cofactor(F)
+        J = (F[0] * cofactor[0]).sum(dim=1)
+        return F, cofactor / J[:, None], J
+
+
+def _cofactor(F: Tensor) -> Tensor:
+    """Return the cofactors of matrices with the indices (d, point, c, batch), dF det = cof:dF."""
+    if len(F) == 2:
+        (a, b), (c, d) = ((F[i, :, 0], F[i, :, 1]) for i in range(2))
+        return torch.stack([torch.stack([d, -c], 1), torch.stack([-b, a], 1)])
+    x, y, z = F
+    return torch.stack([torch.linalg.cross(*pair, dim=1) for pair in ((y, z), (z, x), (x, y))])

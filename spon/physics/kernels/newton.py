@@ -1,0 +1,168 @@
+"""Newton's method for batches, in load steps, with a line search on the energy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spon.errors import SponError
+from spon.physics.kernels.cg import conjugate_gradients
+from spon.physics.kernels.cycle import Cycle
+
+__all__ = ["Newton"]
+
+_STEPS = 40
+_BISECTIONS = 6
+_HALVINGS = 12
+_DECREASE = (
+    1e-4  # share of the predicted decrease that a step has to bring (Nocedal & Wright 2006, section 3.1)
+)
+_ROUND_OFF = 1e-12
+
+
+class Newton:
+    """Find u = Z û + t u_g with Zᵀ(F₀(u; m) − t load) = 0, t raised to 1 in the load steps of the physics.
+
+    A load step in which a sample does not converge is halved for that sample. Each linear solve goes just
+    as far as quadratic convergence needs; directions of negative curvature end it early, and the line
+    search on the energy keeps cells from folding.
+
+    Args:
+        solver: a `MultigridSolver`.
+        rtol: of √(rᵀBr) over that of the load, or of the first residual where that is larger.
+        maxiter: of each linear solve.
+    """
+
+    def __init__(self, solver: Any, rtol: float, maxiter: int) -> None:
+        self.solver, self.rtol, self.maxiter = solver, rtol, maxiter
+
+    def __call__(
+        self, rhs: Tensor, m: Tensor, shift: Tensor, guess: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Solve, from zero load or from a guess at the full load.
+
+        Args:
+            rhs: (batch, DoFs) added to the load.
+            m: (batch, DoFs of all inputs).
+            shift: (batch, DoFs) u_g.
+            guess: (batch, DoFs), or None.
+
+        Returns:
+            (batch, DoFs), and the fields of a `SolverInfo`.
+        """
+        batch = len(m)
+        self.load, self.m, self.shift = rhs + self.solver.kernel.load(m), m, shift
+        counts = {name: torch.zeros(batch, dtype=torch.int64, device=m.device) for name in _COUNTS}
+        self.counts = counts
+        self.reduction = torch.full((batch,), torch.inf, dtype=m.dtype, device=m.device)
+        everyone = torch.arange(batch, device=m.device)
+        if guess is None:
+            self.u = torch.zeros_like(shift)
+            steps = self.solver.kernel.physics.load_steps
+            remaining = everyone
+            for k in range(steps):
+                remaining = self._advance(remaining, k / steps, (k + 1) / steps, _BISECTIONS)
+            done = remaining
+        else:
+            self.u = shift + self.solver.Z(self.solver.free(guess - shift)).T
+            done = self._newton(everyone, 1.0)
+        converged = torch.zeros(batch, dtype=torch.bool, device=m.device)
+        converged[done] = True
+        return self.u, {"reduction": self.reduction, "converged": converged, **counts}
+
+    def _advance(self, samples: Tensor, start: float, end: float, bisections: int) -> Tensor:
+        """Raise the load; return the samples that converged."""
+        if not len(samples):
+            return samples
+        kept = self.u[samples]
+        # a guess for boundary data that grow: in proportion
+        self.u[samples] = kept + (end - start) * self.shift[samples]
+        good = self._newton(samples, end)
+        failed = samples[~torch.isin(samples, good)]
+        self.counts["load_steps"][good] += 1
+        if not len(failed) or not bisections:
+            return good
+        self.u[failed] = kept[torch.isin(samples, failed)]
+        middle = (start + end) / 2
+        halfway = self._advance(failed, start, middle, bisections - 1)
+        again = self._advance(halfway, middle, end, bisections - 1)
+        return torch.cat([good, again]).sort().values
+
+    def _newton(self, samples: Tensor, t: float) -> Tensor:
+        """Take Newton steps at load t; return the samples that converged."""
+        solver, kernel = self.solver, self.solver.kernel
+        done: list[Tensor] = []
+        reference = None
+        for _ in range(_STEPS):
+            u, m, load = self.u[samples], self.m[samples], t * self.load[samples]
+            force = solver.reduced(kernel.forces(u, m) - load)
+            finite = force.isfinite().all(dim=0)
+            if not bool(finite.all()):
+                samples, u, m, load = samples[finite], u[finite], m[finite], load[finite]
+                force = force[:, finite]
+                reference = None if reference is None else reference[finite]
+                if not len(samples):
+                    break
+            cycle = self._cycle(u, m)
+            size = (force * cycle(force)).sum(dim=0).clamp_min(0.0).sqrt()
+            scale = solver.reduced(load)
+            scale = (scale * cycle(scale)).sum(dim=0).clamp_min(0.0).sqrt()
+            reference = torch.maximum(scale, size if reference is None else reference)
+            small = size <= self.rtol * reference
+            self.reduction[samples] = size / torch.where(reference > 0, reference, torch.ones_like(reference))
+            if bool(small.any()):
+                done.append(samples[small])
+                kept = (~small).nonzero()[:, 0]
+                samples, u, m, load = samples[kept], u[kept], m[kept], load[kept]
+                force, size, reference = force[:, kept], size[kept], reference[kept]
+                cycle = cycle.select(kept)
+                if not len(samples):
+                    break
+            reached = size / reference
+            inner = torch.minimum(reached, torch.full_like(reached, 0.01)).clamp_min(1e-8)
+            inner = torch.maximum(inner, 0.1 * self.rtol / reached)
+            step, how = conjugate_gradients(
+                solver.action(u, m), cycle, -force, inner, None, self.maxiter, truncate=True
+            )
+            self.counts["iterations"][samples] += how.iterations
+            self.counts["newton"][samples] += 1
+            moved, ok = self._search(u, m, load, force, step)
+            self.u[samples] = moved
+            samples, reference = samples[ok], reference[ok]
+            if not len(samples):
+                break
+        return torch.cat(done).sort().values if done else samples[:0]
+
+    def _search(
+        self, u: Tensor, m: Tensor, load: Tensor, force: Tensor, step: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Halve the steps of samples until their energy falls; return u, and which samples found such."""
+        direction = self.solver.Z(step).T
+        slope = (force * step).sum(dim=0)
+        before = self._energy(u, m, load)
+        scale = before.abs() + (load * u).sum(dim=1).abs()
+        length = torch.ones_like(slope)
+        for _ in range(_HALVINGS):
+            after = self._energy(u + length[:, None] * direction, m, load)
+            ok = after <= before + _DECREASE * length * slope + _ROUND_OFF * scale
+            if bool(ok.all()):
+                break
+            length = torch.where(ok, length, length / 2)
+        return torch.where(ok[:, None], u + length[:, None] * direction, u), ok
+
+    def _energy(self, u: Tensor, m: Tensor, load: Tensor) -> Tensor:
+        kernel = self.solver.kernel
+        return kernel.energy(u, m) + ((kernel.load(m) - load) * u).sum(dim=1)
+
+    def _cycle(self, u: Tensor, m: Tensor) -> Cycle:
+        """Return the cycle at u, or at zero where that is not positive definite for all samples."""
+        try:
+            cycle: Cycle = self.solver.prepare(m, u)
+        except SponError:
+            cycle = self.solver.prepare(m)
+        return cycle
+
+
+_COUNTS = ("iterations", "newton", "load_steps")
