@@ -9,9 +9,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SparseMap"]
+__all__ = ["SparseMap", "multiply", "multiply_plainly"]
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+CSR = tuple[Tensor, Tensor, Tensor]
+Shape = tuple[int, int]
 
 
 class SparseMap(nn.Module):
@@ -40,16 +43,24 @@ class SparseMap(nn.Module):
         """Apply the map.
 
         Args:
-            x: (columns, …) of the map's dtype, on its device.
+            x: (columns, …) on the map's device; becomes the map's dtype.
 
         Returns:
             (rows, …).
         """
-        flat = x.reshape(self.shape[1], -1)
+        flat = x.reshape(self.shape[1], -1).to(self.data.dtype)  # autocast makes others
         forward = (self.indptr, self.indices, self.data)
         backward = (self.t_indptr, self.t_indices, self.t_data)
         out: Tensor = _Product.apply(flat, forward, backward, self.shape)
         return out.reshape(self.shape[0], *x.shape[1:])
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Apply the transpose: (rows, …) to (columns, …)."""
+        flat = x.reshape(self.shape[0], -1).to(self.data.dtype)
+        forward = (self.indptr, self.indices, self.data)
+        backward = (self.t_indptr, self.t_indices, self.t_data)
+        out: Tensor = _Product.apply(flat, backward, forward, self.shape[::-1])
+        return out.reshape(self.shape[1], *x.shape[1:])
 
     def extra_repr(self) -> str:
         """Describe the map when a module is printed."""
@@ -58,20 +69,41 @@ class SparseMap(nn.Module):
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Any, transpose: Any, shape: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, matrix: Any, transpose: Any, shape: Shape) -> Tensor:
         ctx.matrix, ctx.transpose, ctx.shape = matrix, transpose, shape
-        return _multiply(matrix, shape, x)
+        return multiply(matrix, shape, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         rows, columns = ctx.shape
-        # apply, not _multiply, so that second derivatives work
+        # apply, not multiply, so that second derivatives work
         product = _Product.apply(gradients[0], ctx.transpose, ctx.matrix, (columns, rows))
         return product, None, None, None
 
 
-def _multiply(matrix: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int], x: Tensor) -> Tensor:
+def multiply(matrix: CSR, shape: Shape, x: Tensor) -> Tensor:
+    """Return A x by the quickest product of this build of torch; no autograd.
+
+    The choice depends on the build alone, not on a measurement in each process: the products round
+    differently, and the ranks of a training run must agree to the last bit.
+
+    Args:
+        matrix: `indptr`, `indices` (int32) and values of A, of one dtype with x.
+        shape: (rows, columns) of A.
+        x: (columns, n).
+
+    Returns:
+        (rows, n).
+    """
     csr = torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
-    if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
-        return torch.sparse.mm(csr, x.contiguous(), "sum")
-    return csr @ x
+    with torch.autocast(x.device.type, enabled=False):  # no sparse products in half precision
+        if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
+            return torch.sparse.mm(csr, x.contiguous(), "sum")
+        return csr @ x
+
+
+def multiply_plainly(matrix: CSR, shape: Shape, x: Tensor) -> Tensor:
+    """Return A x by gathering and adding, as `multiply` does it on any device: its reference in tests."""
+    indptr, indices, values = matrix
+    rows = torch.repeat_interleave(torch.arange(shape[0], device=x.device), indptr.diff())
+    return x.new_zeros(shape[0], x.shape[1]).index_add(0, rows, values[:, None] * x[indices])
