@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.nn.processors.base import Encoded, Processor
 from spon.nn.sparse import SparseMap
+from spon.physics.kernels.physics import Physics
 
 __all__ = ["TRANSFORMS", "OperatorNetwork"]
 
@@ -31,12 +33,20 @@ class OperatorNetwork(nn.Module):
     constraint whatever the processor returns; D works in float64 to keep it exact. Where the
     discretisation asks for zero mean, the mean is subtracted last.
 
-    A processor that acts on DoFs (`Processor.acts_on`) returns û instead: u = u_g + ū + Z û.
+    A processor that acts on DoFs (`Processor.acts_on`) returns û instead: u = u_g + ū + Z û. What a
+    processor knows beforehand (`Processor.known`) is added to u, and ū and s are those of the rest.
+
+    `on` gives the same network on another mesh. ū belongs to one mesh, so that only a network without it
+    (`centre=False`: u = u_g + D (s w ⊙ y)) crosses meshes.
 
     Args:
         discretisation: spaces of inputs and output.
         processor: what is learned.
         transform: of the first input before it is standardised: "identity" or "log" (positive inputs).
+        centre: subtract the mean of the training outputs.
+        positions: tell the processor where nodes are: (p − c) / L with the centre c of the bounding box of
+            the mesh and half its largest extent L on the mesh that the network was made on, so that equal
+            lengths are equal on all meshes. Without, there are zeros.
 
     Raises:
         SponError: another transform.
@@ -49,12 +59,19 @@ class OperatorNetwork(nn.Module):
     output_scale: Tensor
     cutoff: Tensor
     shift: Tensor
-    coordinates: Tensor
+    centred: Tensor
+    length: Tensor
+    known_scale: Tensor
     mean_weights: Tensor
     constant: Tensor
 
     def __init__(
-        self, discretisation: Discretisation, processor: Processor, transform: str = "identity"
+        self,
+        discretisation: Discretisation,
+        processor: Processor,
+        transform: str = "identity",
+        centre: bool = True,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         if transform not in TRANSFORMS:
@@ -62,20 +79,21 @@ class OperatorNetwork(nn.Module):
         self.discretisation = discretisation
         self.fingerprint = discretisation.fingerprint
         self.processor = processor
-        self.transform = transform
+        self.transform, self.centre, self.positions = transform, centre, positions
         self.spread = nn.ModuleList(
             SparseMap(space.features, torch.float64) for space in discretisation.inputs.values()
         )
         decoder = discretisation.decoder if processor.acts_on == "nodes" else discretisation.constraint.Z
         self.expand = SparseMap(decoder, torch.float64)
         points = discretisation.levels[0].points
-        centred = 2 * (points - points.min(axis=0)) / np.ptp(points, axis=0).max() - 1
+        lower, upper = points.min(axis=0), points.max(axis=0)
         for name, array in (
             ("cutoff", discretisation.cutoff),
             ("shift", discretisation.constraint.shift),
-            ("coordinates", centred),
+            ("centred", (points - (lower + upper) / 2) * float(positions)),
         ):
             self.register_buffer(name, torch.as_tensor(array), persistent=False)
+        self.register_buffer("length", torch.tensor((upper - lower).max() / 2, dtype=torch.float64))
         mean = discretisation.zero_mean
         if mean is not None:
             for name, array in (("mean_weights", mean.weights / mean.volume), ("constant", mean.constant)):
@@ -85,6 +103,7 @@ class OperatorNetwork(nn.Module):
         self.register_buffer("input_scale", torch.ones(inputs, dtype=torch.float64))
         self.register_buffer("output_mean", torch.zeros(discretisation.dofs, dtype=torch.float64))
         self.register_buffer("output_scale", torch.ones(latent, dtype=torch.float64))
+        self.register_buffer("known_scale", torch.ones(processor.known_features, dtype=torch.float64))
 
     @torch.no_grad()
     def fit_normalisation(
@@ -104,18 +123,39 @@ class OperatorNetwork(nn.Module):
             SponError: an input that the transform does not allow.
         """
         given = torch.as_tensor(inputs)
+        self.processor.inspect(given)
         for k, values in enumerate(self._transformed(self._split(given))):
             self.input_mean[k] = values.mean()
             self.input_scale[k] = values.std().clamp_min(1e-12)
         d = self.discretisation
         homogeneous = outputs - (d.constraint.shift if shifts is None else shifts)
-        free = d.constraint.free(homogeneous.mean(axis=0, keepdims=True) + d.constraint.shift)
+        homogeneous = homogeneous - self._fit_known(given, shifts)
+        mean = homogeneous.mean(axis=0, keepdims=True) * float(self.centre)
+        free = d.constraint.free(mean + d.constraint.shift)
         self.output_mean.copy_(torch.as_tensor(d.constraint.Z @ free[0]))
-        scale = _latent_scale(d, homogeneous.std(axis=0))
+        scale = _latent_scale(d, np.sqrt(np.mean((homogeneous - mean) ** 2, axis=0)))
         self.output_scale.copy_(torch.as_tensor(scale).clamp_min(1e-12))
         unknowns = d.constraint.free(homogeneous + d.constraint.shift) - free
         device = self.output_mean.device
         self.processor.fit(self.standardise(given.to(device)), torch.as_tensor(unknowns).to(device))
+
+    def _fit_known(
+        self, inputs: Tensor, shifts: npt.NDArray[np.float64] | None
+    ) -> npt.NDArray[np.float64] | float:
+        """Set the scale of what the processor knows beforehand; return where it starts from."""
+        squares, count, starts = torch.zeros_like(self.known_scale), 0, []
+        device = self.shift.device
+        for part in torch.arange(len(inputs)).split(16):
+            shift = None if shifts is None else torch.as_tensor(shifts[part]).to(device)
+            known = self.processor.known(self._encoded(inputs[part].to(device), shift))
+            if known.features is not None:
+                squares += known.features.double().square().sum(dim=(0, 1))
+                count += known.features.shape[0] * known.features.shape[1]
+            if known.start is not None:
+                starts.append(known.start.cpu().numpy())
+        if count:
+            self.known_scale.copy_((squares / count).sqrt().clamp_min(1e-300))
+        return np.concatenate(starts) if starts else 0.0
 
     def _split(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the DoFs of each input, (batch, DoFs) each."""
@@ -138,20 +178,21 @@ class OperatorNetwork(nn.Module):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return nodal features (nodes, batch, features) float64 of standardised inputs (batch, DoFs)."""
-        nodes, batch = len(self.coordinates), len(inputs)
+        nodes, batch = len(self.centred), len(inputs)
         parts = []
         for spread, values in zip(self.spread, self._split(inputs), strict=True):
             at_nodes = spread(values.T).reshape(nodes, -1, batch)
             parts.append(at_nodes.transpose(1, 2))
-        geometry = torch.cat([self.coordinates, self.cutoff], dim=1)
+        geometry = torch.cat([self.centred / self.length, self.cutoff], dim=1)
         return torch.cat([*parts, geometry[:, None, :].expand(-1, batch, -1)], dim=2)
 
-    def decode(self, values: Tensor, shift: Tensor | None = None) -> Tensor:
+    def decode(self, values: Tensor, shift: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         """Return admissible outputs (batch, DoFs) float64.
 
         Args:
             values: (nodes, batch, latent components); û (batch, columns of Z) of a processor on DoFs.
             shift: (batch, DoFs) u_g of each sample; default: that of the discretisation.
+            start: (batch, DoFs) in the range of Z, added.
         """
         if self.processor.acts_on == "nodes":
             nodes, batch, latent = values.shape
@@ -160,6 +201,8 @@ class OperatorNetwork(nn.Module):
         else:
             u = self.expand(values.double().T).T
         u = u + self.output_mean + (self.shift if shift is None else shift)
+        if start is not None:
+            u = u + start
         if self.discretisation.zero_mean is not None:
             u = u - (u @ self.mean_weights)[:, None] * self.constant
         return u
@@ -183,12 +226,48 @@ class OperatorNetwork(nn.Module):
         if inputs.ndim != 2 or inputs.shape[1] != n:
             raise SponError(f"inputs of shape {tuple(inputs.shape)}; allowed: (batch, {n})")
         raw = inputs.double()
+        encoded = self._encoded(raw, shift)
+        known = self.processor.known(encoded)
+        if known.features is not None:
+            scaled = known.features / self.known_scale.to(known.features.dtype)
+            encoded = replace(encoded, features=torch.cat([encoded.features, scaled], dim=2))
+        return self.decode(self.processor(encoded), shift, known.start)
+
+    def _encoded(self, raw: Tensor, shift: Tensor | None) -> Encoded:
+        """Return what the processor is told of inputs (batch, DoFs of all inputs) float64."""
         standard, dtype = self.standardise(raw), self.processor.dtype
         coefficient = None
         if self.discretisation.input.components == 1:
             coefficient = self.spread[0](self._split(raw)[0].T).to(dtype)
-        encoded = Encoded(self.encode(standard).to(dtype), coefficient, standard, raw, shift)
-        return self.decode(self.processor(encoded), shift)
+        return Encoded(self.encode(standard).to(dtype), coefficient, standard, raw, shift)
+
+    def on(self, discretisation: Discretisation, physics: Physics | None = None) -> OperatorNetwork:
+        """Return the same network on another mesh: parameters and normalisation are shared, not copied.
+
+        Args:
+            discretisation: inputs and output of the same kinds.
+            physics: equations there, for processors that need them.
+
+        Raises:
+            SponError: spaces of another kind; a network that holds the mean of outputs on its mesh; a
+                processor that belongs to its mesh.
+        """
+        here, there = (_kinds(d) for d in (self.discretisation, discretisation))
+        if here != there:
+            raise SponError(f"spaces {there}; allowed: those of the network, {here}")
+        if self.centre:
+            raise SponError(
+                "the network holds the mean of the training outputs, which belongs to one mesh; allowed: a "
+                "network that was trained with centre=False"
+            )
+        processor = self.processor.on(discretisation)
+        if physics is not None:
+            processor.use(physics)
+        other = OperatorNetwork(discretisation, processor, self.transform, False, self.positions)
+        other.to(self.shift.device)
+        for name in ("input_mean", "input_scale", "output_scale", "known_scale", "length"):
+            setattr(other, name, getattr(self, name))
+        return other.train(self.training)
 
     @torch.no_grad()
     def predict(
@@ -214,6 +293,12 @@ class OperatorNetwork(nn.Module):
             data = [part.to(device) for part in torch.as_tensor(shift).split(batch_size)]
         pairs = zip(batches, data, strict=True)
         return torch.cat([self(b.to(device), g).cpu() for b, g in pairs]).numpy()
+
+
+def _kinds(d: Discretisation) -> str:
+    """Describe inputs and output without their mesh."""
+    inputs = ", ".join(f"{name} ({space.element})" for name, space in d.inputs.items())
+    return f"{inputs} > {d.output.element} on {d.levels[0].reference.cell_type} cells"
 
 
 def _latent_scale(d: Discretisation, deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -9,9 +9,12 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SparseMap"]
+__all__ = ["SparseMap", "multiply", "multiply_plainly"]
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+CSR = tuple[Tensor, Tensor, Tensor]
+Shape = tuple[int, int]
 
 
 class SparseMap(nn.Module):
@@ -40,7 +43,7 @@ class SparseMap(nn.Module):
         """Apply the map.
 
         Args:
-            x: (columns, …) of the map's dtype, on its device.
+            x: (columns, …) on the map's device; becomes the map's dtype.
 
         Returns:
             (rows, …).
@@ -51,7 +54,7 @@ class SparseMap(nn.Module):
         """Apply the transpose, Aᵀ y.
 
         Args:
-            y: (rows, …) of the map's dtype, on its device.
+            y: (rows, …) on the map's device.
 
         Returns:
             (columns, …).
@@ -62,7 +65,8 @@ class SparseMap(nn.Module):
         parts = (self.indptr, self.indices, self.data), (self.t_indptr, self.t_indices, self.t_data)
         shape = (self.shape[1], self.shape[0]) if transposed else self.shape
         forward, backward = reversed(parts) if transposed else parts
-        out: Tensor = _Product.apply(x.reshape(shape[1], -1), forward, backward, shape)
+        flat = x.reshape(shape[1], -1).to(self.data.dtype)  # autocast makes others
+        out: Tensor = _Product.apply(flat, forward, backward, shape)
         return out.reshape(shape[0], *x.shape[1:])
 
     def extra_repr(self) -> str:
@@ -72,20 +76,41 @@ class SparseMap(nn.Module):
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Any, transpose: Any, shape: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, matrix: Any, transpose: Any, shape: Shape) -> Tensor:
         ctx.matrix, ctx.transpose, ctx.shape = matrix, transpose, shape
-        return _multiply(matrix, shape, x)
+        return multiply(matrix, shape, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         rows, columns = ctx.shape
-        # apply, not _multiply, so that second derivatives work
+        # apply, not multiply, so that second derivatives work
         product = _Product.apply(gradients[0], ctx.transpose, ctx.matrix, (columns, rows))
         return product, None, None, None
 
 
-def _multiply(matrix: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int], x: Tensor) -> Tensor:
+def multiply(matrix: CSR, shape: Shape, x: Tensor) -> Tensor:
+    """Return A x by the quickest product of this build of torch; no autograd.
+
+    The choice depends on the build alone, not on a measurement in each process: the products round
+    differently, and the ranks of a training run must agree to the last bit.
+
+    Args:
+        matrix: `indptr`, `indices` (int32) and values of A, of one dtype with x.
+        shape: (rows, columns) of A.
+        x: (columns, n).
+
+    Returns:
+        (rows, n).
+    """
     csr = torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
-    if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
-        return torch.sparse.mm(csr, x.contiguous(), "sum")
-    return csr @ x
+    with torch.autocast(x.device.type, enabled=False):  # no sparse products in half precision
+        if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
+            return torch.sparse.mm(csr, x.contiguous(), "sum")
+        return csr @ x
+
+
+def multiply_plainly(matrix: CSR, shape: Shape, x: Tensor) -> Tensor:
+    """Return A x by gathering and adding, as `multiply` does it on any device: its reference in tests."""
+    indptr, indices, values = matrix
+    rows = torch.repeat_interleave(torch.arange(shape[0], device=x.device), indptr.diff())
+    return x.new_zeros(shape[0], x.shape[1]).index_add(0, rows, values[:, None] * x[indices])

@@ -169,9 +169,9 @@ def test_a_vector_input_is_no_coefficient():
     V = spon.lagrange(mesh, 1, 2)
     d = spon.discretise(spon.Hierarchy.uniform(mesh, 0), V)
     with pytest.raises(spon.SponError, match="the first input has 2 components; allowed: 1 as a coefficient"):
-        spon.Multigrid(d)
+        spon.Multigrid(d, coefficient=True)
     data = linear_data(d)
-    model = spon.OperatorNetwork(d, spon.Multigrid(d, coefficient=False))
+    model = spon.OperatorNetwork(d, spon.Multigrid(d))
     assert model.predict(data.inputs).shape == data.outputs.shape
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
+from spon.physics.kernels.physics import Physics
 
-__all__ = ["Encoded", "Processor", "feature_count", "moved", "real_type", "require_sizes"]
+__all__ = ["Encoded", "Known", "Processor", "feature_count", "moved", "real_type", "require_sizes"]
 
 P = TypeVar("P", bound="Processor")
 
@@ -23,7 +24,7 @@ class Encoded:
 
     Args:
         features: (nodes, batch, features): nodal values of the inputs, transformed and standardised,
-            then coordinates in [−1, 1] and the cut-off; in the processor's dtype.
+            coordinates, the cut-off, and features of `Processor.known`; in the processor's dtype.
         coefficient: (nodes, batch) the first input as nodal values, untransformed, in the
             processor's dtype; None if it is not scalar.
         inputs: (batch, DoFs of all inputs) float64, transformed and standardised.
@@ -38,6 +39,20 @@ class Encoded:
     shift: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a processor finds of a solution without learning.
+
+    Args:
+        features: (nodes, batch, k) further features, which the network scales; None: none.
+        start: (batch, DoFs) in the range of Z, which the network adds to u, so that only the rest is
+            learned; None: nothing.
+    """
+
+    features: Tensor | None = None
+    start: Tensor | None = None
+
+
 class Processor(nn.Module):
     """Base class of processors; one class per file.
 
@@ -48,12 +63,14 @@ class Processor(nn.Module):
             the network multiplies by cut-off and scale and decodes; "dofs": it returns the unknowns û
             (batch, columns of Z) in u = Z û + ū + u_g.
         trainable: whether there are parameters for the trainer; if not, `fit` is all.
+        known_features: how many `known` returns.
         settings: arguments of the constructor beside the discretisation, as plain values, from
             which a checkpoint builds the processor again.
     """
 
     acts_on: ClassVar[str] = "nodes"
     trainable: ClassVar[bool] = True
+    known_features: int = 0
     settings: dict[str, Any]
 
     @property
@@ -68,6 +85,20 @@ class Processor(nn.Module):
             inputs: (samples, DoFs of all inputs) float64, transformed and standardised.
             unknowns: (samples, columns of Z) float64 û of u = Z û + ū + u_g.
         """
+
+    def inspect(self, raw: Tensor) -> None:
+        """Look at the training inputs before anything else; default: nothing.
+
+        Args:
+            raw: (samples, DoFs of all inputs) float64, as they were given.
+        """
+
+    def use(self, physics: Physics | None) -> None:
+        """Take the equations of a data set, where a processor needs them; default: nothing."""
+
+    def known(self, encoded: Encoded) -> Known:
+        """Return what is known of the solution beforehand; default: nothing."""
+        return Known()
 
     def on(self: P, discretisation: Discretisation) -> P:
         """Return the processor on another mesh, with the same parameters; default: refused.
