@@ -40,12 +40,12 @@ class SparseMap(nn.Module):
         """Apply the map.
 
         Args:
-            x: (columns, …) of the map's dtype, on its device.
+            x: (columns, …) on the map's device; becomes the map's dtype.
 
         Returns:
             (rows, …).
         """
-        flat = x.reshape(self.shape[1], -1)
+        flat = x.reshape(self.shape[1], -1).to(self.data.dtype)  # autocast makes others
         forward = (self.indptr, self.indices, self.data)
         backward = (self.t_indptr, self.t_indices, self.t_data)
         out: Tensor = _Product.apply(flat, forward, backward, self.shape)
@@ -72,6 +72,11 @@ class _Product(torch.autograd.Function):
 
 def _multiply(matrix: tuple[Tensor, Tensor, Tensor], shape: tuple[int, int], x: Tensor) -> Tensor:
     csr = torch.sparse_csr_tensor(*matrix, size=shape, check_invariants=False)
+    with torch.autocast(x.device.type, enabled=False):  # no sparse products in half precision
+        return _product(csr, x)
+
+
+def _product(csr: Tensor, x: Tensor) -> Tensor:
     if x.device.type == "cpu":  # several times faster than `csr @ x` in builds without MKL
         return torch.sparse.mm(csr, x.contiguous(), "sum")
     return csr @ x
