@@ -232,21 +232,24 @@ class _CoarseInverse(nn.Module):
 
     def factorise(self, cells: Tensor | None) -> Tensor:
         """Return Cholesky factors (batch or 1, free, free) for weights w κ (quadrature points, batch)."""
-        if cells is None:
-            matrix = self.stiffness[None]
-        else:
-            weighted = cells.T.repeat(1, self.gdim)[:, :, None] * self.gradient
-            matrix = self.gradient.T @ weighted
-        factor, failed = torch.linalg.cholesky_ex(matrix + self.shift)
+        with torch.autocast(self.mass.device.type, enabled=False):  # a factorisation wants all digits
+            if cells is None:
+                matrix = self.stiffness[None]
+            else:
+                weighted = cells.T.repeat(1, self.gdim)[:, :, None] * self.gradient
+                matrix = self.gradient.T @ weighted
+            factor, failed = torch.linalg.cholesky_ex(matrix + self.shift)
         if bool(failed.any()):
             raise SponError("the stiffness of the coarsest level is not positive definite: κ must be > 0")
         return factor
 
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         n, batch, channels = x.shape
-        rhs = (self.mass @ x.reshape(n, -1)).reshape(-1, batch, channels).transpose(0, 1)
-        solved = torch.cholesky_solve(rhs, factor).transpose(0, 1)
-        return x.new_zeros(n, batch, channels).index_copy(0, self.free, solved)
+        with torch.autocast(self.mass.device.type, enabled=False):
+            x = x.to(self.mass.dtype)
+            rhs = (self.mass @ x.reshape(n, -1)).reshape(-1, batch, channels).transpose(0, 1)
+            solved = torch.cholesky_solve(rhs, factor).transpose(0, 1)
+            return x.new_zeros(n, batch, channels).index_copy(0, self.free, solved)
 
 
 def _jacobi_scaled(stiffness: sp.csr_array) -> sp.csr_array:
