@@ -88,5 +88,7 @@ def test_foreign_data_and_bad_settings_are_refused(problem, dataset):
             spon.Training(**bad)
     with pytest.raises(spon.SponError, match="loss 'max'; allowed: l2, h1"):
         spon.Training(loss="max")
-    with pytest.raises(spon.SponError, match="loss became nan in epoch 1, step .*; try a learning rate below"):
+    with pytest.raises(
+        spon.SponError, match=r"loss became nan in epoch 1, step .*; try a learning rate below"
+    ):
         spon.train(build(problem), dataset, spon.Training(epochs=2, learning_rate=1e300), WORLD)
