@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import spon
     from spon.files import output_folder
+    from spon.training.device import find_device
 
     started = time.perf_counter()
     comm = MPI.COMM_WORLD
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("refinements", "epochs")}
     size = replace(size, **{name: value for name, value in given.items() if value is not None})
     settings = spon.Training(epochs=size.epochs)
-    device = _device(arguments.device)
+    device = find_device(arguments.device)
     folder = Path(arguments.output)
     with agree(comm):
         if comm.rank == 0:
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
     with agree(comm):
         if comm.rank == 0:
             data.save(folder / "data.h5")
-            spon.save_model(folder / "model.pt", model)
+            spon.save_model(folder / "model.pt", model, train)
             _write_pictures(folder, problem, model, test, metrics["samples"])
             metrics["seconds"]["total"] = time.perf_counter() - started
             _write_json(folder / "metrics.json", metrics)
@@ -210,20 +211,6 @@ def _write_pictures(folder: Path, problem: Any, model: Any, test: Any, samples: 
     plot_predictions(folder / "plate.png", test, predicted, list(rows.items()))
 
 
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SponError(f"device '{name}'; allowed: cpu, cuda, cuda:0, ...") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SponError(f"device '{name}', but torch {torch.__version__} sees no CUDA GPU; allowed: cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise SponError(f"device '{name}'; allowed: cpu, cuda, cuda:0, ...")
-    return device
-
-
 def _median_seconds(call: Callable[[], object]) -> float:
     call()
     durations = []
@@ -296,7 +283,7 @@ def _where(folder: Path) -> str:
     described = {
         "metrics.json": "every number above, settings and versions",
         "data.h5": "data set with its discretisation; read by spon.Dataset.load",
-        "model.pt": "trained model; read by spon.load_model",
+        "model.pt": "trained model with its discretisation; read by spon.load_model",
         "u.bp": "median sample for ParaView (VTX)",
         "u.xdmf": "the same for ParaView and meshio",
         "plate.png": "median and worst sample",

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import data, demo, generate, imports, mesh
+from spon.cli import data, demo, generate, imports, mesh, train
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mesh.add_parser(verbs)
     imports.add_parser(verbs)
     data.add_parser(verbs)
+    train.add_parser(verbs)
     try:
         from mpi4py import MPI
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError:  # reported by the verb that needs it
         comm = None
     first = comm is None or comm.rank == 0
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's processes are ranks without MPI
+        first = os.environ["RANK"] == "0"
     with contextlib.ExitStack() as stack:
         if not first:  # one message, not one from each rank
             silence = stack.enter_context(Path(os.devnull).open("w"))

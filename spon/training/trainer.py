@@ -3,83 +3,511 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spon.data.dataset import Dataset
-from spon.errors import SponError
-from spon.nn.norms import NORMS, GramNorm, relative_error
+from spon.errors import SponError, agree
 from spon.nn.operator import OperatorNetwork
-from spon.progress import progress_bar
-from spon.training.distributed import sum_in_order
+from spon.training.average import MovingAverage
+from spon.training.display import Display
+from spon.training.distributed import Ranks, as_ranks, sum_in_order
+from spon.training.history import Best, History, Position, Row
+from spon.training.interruption import Interrupted, Interruption
+from spon.training.samples import Samples, on_mesh
+from spon.training.schedule import Stopwatch, learning_rate_factor
+from spon.training.settings import Training
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
 
-__all__ = ["History", "Training", "train"]
+__all__ = ["History", "Store", "Trainer", "Training", "train"]
+
+STATE_FORMAT = 1
+_DIVERGED = 1e3  # times the first loss
+_ITERATIONS = 10  # of L-BFGS between two looks at clock and signals
+_LBFGS_SHARE = 0.2  # of the time, where the run ends by time
+
+Data = Dataset | Sequence[Dataset]
 
 
-@dataclass(frozen=True)
-class Training:
-    """Settings of a training run; a fixed number of epochs, so that it can be repeated.
+class Store(Protocol):
+    """Where a run is kept; called on the first rank alone, `read` on all."""
 
-    Args:
-        epochs: passes over the training samples.
-        batch_size: samples in a step, over all ranks.
-        microbatch: samples that a rank takes at a time; a step occupies at most
-            batch_size / microbatch ranks.
-        learning_rate: largest of a cosine schedule with linear warm-up over the first 5 % of steps.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        norm: relative error that is minimised, "h1" or "l2".
-        seed: of the order of the samples.
+    def read(self) -> dict[str, Any] | None:
+        """Return the state that was written last, None at the start."""
 
-    Raises:
-        SponError: a value that is not positive, or another norm.
-    """
-
-    epochs: int = 40
-    batch_size: int = 4
-    microbatch: int = 2
-    learning_rate: float = 6e-3
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    norm: str = "h1"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "microbatch", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise SponError(f"{name} = {getattr(self, name)}; allowed: > 0")
-        if self.norm not in NORMS:
-            raise SponError(f"norm '{self.norm}'; allowed: {', '.join(NORMS)}")
+    def write(self, state: dict[str, Any], model: OperatorNetwork) -> None:
+        """Keep a state, and its best model."""
 
 
-@dataclass(frozen=True)
-class History:
-    """What happened: mean loss of each epoch, and wall seconds."""
+class _Batch(NamedTuple):
+    """Samples of one mesh."""
 
-    losses: list[float]
-    seconds: float
+    mesh: int
+    which: Tensor
 
 
-def train(
-    model: OperatorNetwork,
-    dataset: Dataset,
-    settings: Training | None = None,
-    comm: Comm | None = None,
-) -> History:
-    """Fit a model; its normalisation comes from these samples. Collective over `comm`.
+class Trainer:
+    """A training run: AdamW with warm-up and decay, then L-BFGS if asked for; the best model is kept.
 
     Minimises the mean relative error in a finite-element norm. Ranks share the microbatches of each
     batch, whose gradients are summed in a fixed order: on CPUs, with the same number of threads per
     rank, the result is the same to the last bit on any number of ranks. (In another order
-    round-off would differ, and training amplifies it.)
+    round-off would differ, and training amplifies it.) What is random depends on seed, epoch and
+    microbatch alone, so that a run of fixed epochs that was interrupted and goes on from its `store`
+    also ends with the same bits.
+
+    Args:
+        model: trained in place, on its device; the same on every rank. Its normalisation comes from
+            the training samples on its own mesh.
+        data: training samples, the same on every rank; several data sets on meshes of their own
+            (for networks that cross meshes) take turns by batches.
+        settings: default `Training()`.
+        validation: samples that choose the best model; by default the last one is kept.
+        comm: MPI communicator or `Ranks`; None: this process alone.
+        store: where the run is kept.
+        now: clock in place of that of the settings.
+
+    Raises:
+        SponError: no data set on the mesh of the model, a norm that the discretisation has
+            not, an output of norm zero, a precision that the processor cannot have. On every rank.
+    """
+
+    def __init__(
+        self,
+        model: OperatorNetwork,
+        data: Data,
+        settings: Training | None = None,
+        validation: Data = (),
+        comm: Comm | Ranks | None = None,
+        store: Store | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings or Training()
+        self.ranks: Ranks = as_ranks(comm)
+        self.history = History()
+        self._store, self._now = store, now
+        self._position = Position()
+        self._device = model.shift.device
+        norms = ("l2", "h1", *(["energy"] if self.settings.loss == "energy" else []))
+        data, validation = _sequence(data), _sequence(validation)
+        with agree(self.ranks):
+            _fit_normalisation(model, data)
+            self._fingerprints = [d.discretisation.fingerprint for d in (*data, *validation)]
+            self._samples = [Samples(on_mesh(model, d), d, (self.settings.loss,)) for d in data]
+            self._validation = [Samples(on_mesh(model, d), d, norms) for d in validation]
+            p = self._parameters = [p for p in model.parameters() if p.requires_grad]
+            self._sizes = [q.numel() for q in p]
+            self._like = torch.cat([q.detach().reshape(-1) for q in p]) if p else torch.zeros(0)
+            if p and self.settings.precision == "bfloat16":
+                self._try_bfloat16()
+        self._average = MovingAverage(p, self.settings.ema)
+        self._adamw = torch.optim.AdamW(
+            p or [torch.zeros(1)], lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self._lbfgs: Any = None
+        self._validation_seconds = self._group_seconds = 0.0
+
+    def run(self) -> History:
+        """Train to the end, from where the store is; the model is then the best one. Collective.
+
+        Returns:
+            Losses, errors and time.
+
+        Raises:
+            SponError: the run diverged (the model is the best one so far), or its state does not fit;
+                the failure of any rank.
+            Interrupted: a signal asked for it, where there is a store; the state is in it.
+        """
+        devices = [self._device] if self._device.type == "cuda" else []
+        interruption = Interruption() if self._store is not None else nullcontext()
+        with torch.random.fork_rng(devices), interruption as self._interruption:
+            self._resume()
+            if not (self._position.finished or self._position.failure):
+                self._train()
+            self._restore_best()
+        if self._position.failure:
+            raise SponError(self._position.failure)
+        self.model.eval()
+        self.history.seconds = self._position.seconds
+        return self.history
+
+    def _train(self) -> None:
+        s, p = self.settings, self._position
+        timed = s.max_seconds is not None
+        steps = s.epochs * len(self._batches(0))
+        self._watch = Stopwatch(s.clock, p.seconds, self._now)
+        self._saved = p.seconds
+        self._display = Display(
+            self.ranks.rank == 0,
+            s.max_seconds or steps,
+            timed,
+            bool(self._validation),
+            p.seconds if timed else p.step,
+        )
+        self._steps = steps
+        try:
+            with self._compiled():
+                if self._parameters:
+                    self._descend()
+                    self._polish()
+                else:  # fitted in closed form
+                    self._validate(None)
+            p.finished = True
+        except _DivergedError as error:
+            p.failure = str(error)
+        finally:
+            self._display.close()
+        self._save()
+
+    # ---------------------------------------------------------------- AdamW --
+
+    def _descend(self) -> None:
+        """AdamW until epochs or time are over."""
+        s, p = self.settings, self._position
+        while not p.polishing:
+            batches = self._batches(p.epoch)
+            while p.batch < len(batches) and self._look() < 1.0:
+                self._step(batches[p.batch])
+            complete = p.batch == len(batches)
+            p.epoch, p.batch = p.epoch + complete, p.batch * (not complete)
+            over = self._fraction() >= 1.0
+            if complete:
+                self.history.losses.append(p.total / p.count)
+            if over or (complete and p.epoch % s.validate_every == 0):
+                self._validate(p.total / p.count if p.count else None)
+            if complete:
+                p.total, p.count = 0.0, 0
+            p.polishing = over
+        self._average.apply()
+
+    def _step(self, batch: _Batch) -> None:
+        s, p = self.settings, self._position
+        rate = s.learning_rate * learning_rate_factor(s.schedule, s.warmup, self._fraction(0.5))
+        for group in self._adamw.param_groups:
+            group["lr"] = rate
+        loss = self._gradient([batch])
+        torch.nn.utils.clip_grad_norm_(self._parameters, s.clip)
+        self._adamw.step()
+        self._average.update()
+        p.step, p.batch = p.step + 1, p.batch + 1
+        p.total, p.count = p.total + loss * len(batch.which), p.count + len(batch.which)
+        p.first = loss if p.first is None else p.first
+        if not loss <= _DIVERGED * p.first:
+            raise self._diverged(loss)
+        self._display.reach(p.seconds if s.max_seconds else p.step, loss)
+
+    def _fraction(self, ahead: float = 0.0) -> float:
+        """Share of AdamW's part of the run that is done, in the end 1.
+
+        Args:
+            ahead: steps after the present one, where steps count.
+        """
+        s, p = self.settings, self._position
+        if s.max_seconds is None:
+            return (p.step + ahead) / self._steps
+        time = s.max_seconds * (1.0 - _LBFGS_SHARE * (s.lbfgs > 0)) - self._validation_seconds
+        return p.seconds / time if time > 0 else 1.0
+
+    def _batches(self, epoch: int) -> list[_Batch]:
+        """The batches of an epoch in their order."""
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        out = []
+        for mesh, samples in enumerate(self._samples):
+            order = torch.as_tensor(rng.permutation(len(samples))).to(self._device)
+            out += [_Batch(mesh, part) for part in order.split(self.settings.batch_size)]
+        if len(self._samples) == 1:
+            return out
+        return [out[k] for k in rng.permutation(len(out))]
+
+    # -------------------------------------------------------------- L-BFGS --
+
+    def _polish(self) -> None:
+        """L-BFGS until iterations, time or progress are over."""
+        s, p = self.settings, self._position
+        groups = -(-s.lbfgs // _ITERATIONS)
+        progress = True
+        while p.groups < groups and progress:
+            self._look()
+            if s.max_seconds and p.seconds + self._group_seconds + self._validation_seconds > s.max_seconds:
+                break
+            before = p.seconds
+            begun, loss = self._lbfgs_group(min(_ITERATIONS, s.lbfgs - p.groups * _ITERATIONS))
+            p.groups += 1
+            self._tick()
+            self._group_seconds = p.seconds - before
+            self._average = MovingAverage(self._parameters, 0.0)
+            if not math.isfinite(loss):
+                raise self._diverged(loss)
+            progress = s.lbfgs_samples is not None or loss < begun
+            self.history.losses.append(loss)
+            self._validate(loss)
+
+    def _lbfgs_group(self, iterations: int) -> tuple[float, float]:
+        """Some iterations; returns the loss before and after them."""
+        s = self.settings
+        if self._lbfgs is None or s.lbfgs_samples is not None:  # other samples have another curvature
+            self._lbfgs = self._new_lbfgs()
+        self._lbfgs.param_groups[0]["max_iter"] = iterations
+        batches = self._large_batch(self._position.groups)
+
+        begun = self._lbfgs.step(lambda: self._gradient(batches))
+        return begun, self._gradient(batches)
+
+    def _new_lbfgs(self) -> Any:
+        return torch.optim.LBFGS(
+            self._parameters,
+            history_size=20,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            max_eval=4 * _ITERATIONS,
+            line_search_fn="strong_wolfe",
+        )
+
+    def _large_batch(self, group: int) -> list[_Batch]:
+        s = self.settings
+        chosen = [torch.arange(len(samples)) for samples in self._samples]
+        if s.lbfgs_samples is not None:
+            rng = np.random.default_rng([s.seed, 1, group])
+            share = min(1.0, s.lbfgs_samples / sum(map(len, chosen)))
+            chosen = [
+                torch.as_tensor(rng.permutation(len(c))[: max(1, round(share * len(c)))]) for c in chosen
+            ]
+        return [
+            _Batch(mesh, part.to(self._device))
+            for mesh, c in enumerate(chosen)
+            for part in c.split(s.batch_size)
+        ]
+
+    # ------------------------------------------------------------ gradients --
+
+    def _gradient(self, batches: list[_Batch]) -> float:
+        """Set the gradients of the mean loss over batches; returns that loss."""
+        count = sum(len(batch.which) for batch in batches)
+        total = torch.zeros_like(self._like)
+        loss = torch.zeros(1, dtype=torch.float64, device=self._device)
+        ranks, s = self.ranks, self.settings
+        for number, batch in enumerate(batches):
+            parts = batch.which.split(s.microbatch)
+            found, losses = [], []
+            with agree(ranks):
+                for k in range(ranks.rank, len(parts), ranks.size):
+                    torch.manual_seed(_seed(s.seed, self._position.step, number, k))
+                    gradient, errors = self._part(batch.mesh, parts[k], count)
+                    found.append(gradient)
+                    losses.append(errors)
+            total += sum_in_order(found, len(parts), ranks, self._like)
+            loss += sum_in_order(losses, len(parts), ranks, loss)
+        for p, gradient in zip(self._parameters, total.split(self._sizes), strict=True):
+            p.grad = gradient.view_as(p).to(p.dtype)
+        return loss.item() / count
+
+    def _part(self, mesh: int, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Gradient of the share of a microbatch in a mean over `count` samples, and its summed loss."""
+        samples, p = self._samples[mesh], self._parameters
+        samples.model.train()
+        with self._autocast():
+            difference = samples.difference(which)
+        errors = samples.relative(self.settings.loss, difference, which)
+        gradients = torch.autograd.grad(errors.sum() / count, p, allow_unused=True, materialize_grads=True)
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        return flat.to(self._like.dtype), errors.detach().sum()[None]
+
+    def _autocast(self) -> Any:
+        enabled = self.settings.precision == "bfloat16"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
+
+    def _try_bfloat16(self) -> None:
+        name = type(self.model.processor).__name__
+        if self.model.processor.dtype != torch.float32:
+            raise SponError(
+                f"precision 'bfloat16' with a {name} of {self.model.processor.dtype}; allowed: torch.float32"
+            )
+        try:
+            self._part(0, torch.zeros(1, dtype=torch.int64, device=self._device), 1)
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise SponError(f"precision 'bfloat16' with a {name}: {first}; allowed: full") from error
+
+    @contextmanager
+    def _compiled(self) -> Iterator[None]:
+        """Compile the processors for a while, if asked for and if all ranks can."""
+        if not (self.settings.compile and self._parameters):
+            yield
+            return
+        processors = {id(s.model): s.model.processor for s in (*self._samples, *self._validation)}.values()
+        failure = None
+        try:
+            for processor in processors:
+                processor.compile()
+            for mesh in range(len(self._samples)):
+                self._part(mesh, torch.zeros(1, dtype=torch.int64, device=self._device), 1)
+        except Exception as error:  # torch raises many kinds
+            failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        failures = [f for f in self.ranks.allgather(failure) if f is not None]
+        if failures:
+            for processor in processors:
+                processor._compiled_call_impl = None
+            if self.ranks.rank == 0:
+                self._display.say(f"not compiled: {failures[0]}")
+        try:
+            yield
+        finally:
+            for processor in processors:
+                processor._compiled_call_impl = None
+
+    # ----------------------------------------------------------- validation --
+
+    def _validate(self, loss: float | None) -> None:
+        """Measure, keep the best, and add a line to the log."""
+        p, start = self._position, self._watch.seconds
+        errors: dict[str, float] = {}
+        best = False
+        if self._validation:
+            with self._average.applied():
+                errors = self._errors()
+                chosen = errors[self.settings.loss]
+                best = self.history.best is None or chosen < self.history.best.error
+                if best:
+                    state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+                    self.history.best = Best(chosen, p.epoch, errors, state)
+        self._tick()
+        self._validation_seconds = self.ranks.allgather(self._watch.seconds - start)[0]
+        rate = self._adamw.param_groups[0]["lr"] if self._parameters and not p.polishing else 0.0
+        row = Row(p.epoch, p.step, p.seconds, rate, loss, errors.get("l2"), errors.get("h1"), best)
+        self.history.rows.append(row)
+        self._display.validated(row, self._fraction() if self._parameters else 1.0)
+
+    @torch.no_grad()
+    def _errors(self) -> dict[str, float]:
+        """Mean relative errors over the validation samples, each of which is measured once."""
+        ranks, found = self.ranks, []
+        with agree(ranks):
+            for samples in self._validation:
+                samples.model.eval()
+                parts = torch.arange(len(samples), device=self._device).split(self.settings.microbatch)
+                for part in parts[ranks.rank :: ranks.size]:
+                    difference = samples.difference(part)
+                    norms = samples.norms
+                    found.append([samples.relative(n, difference, part).cpu().tolist() for n in norms])
+        gathered = [part for rank in ranks.allgather(found) for part in rank]
+        return {
+            name: math.fsum(e for part in gathered for e in part[k]) / sum(map(len, self._validation))
+            for k, name in enumerate(self._validation[0].norms)
+        }
+
+    def _restore_best(self) -> None:
+        if self.history.best is not None:
+            self.model.load_state_dict(self.history.best.state)
+
+    def _diverged(self, loss: float) -> _DivergedError:
+        p, best = self._position, self.history.best
+        kept = ""
+        if best is not None:
+            kept = f"the best model, of epoch {best.epoch}, is kept; "
+        return _DivergedError(
+            f"the training loss became {loss:g} in epoch {p.epoch + 1}, step {p.step}; {kept}try a learning "
+            f"rate below {self.settings.learning_rate:g}"
+        )
+
+    # ------------------------------------------------------ time and state --
+
+    def _tick(self) -> int | None:
+        """Take the time of the first rank, the same for all; returns the signal that came to any."""
+        signal = self._interruption.signal if self._interruption is not None else None
+        found = self.ranks.allgather((self._watch.seconds, signal))
+        self._position.seconds = found[0][0]
+        return next((signal for _, signal in found if signal is not None), None)
+
+    def _look(self) -> float:
+        """Look at clock and signals, save if it is time; returns the share of the run that is done."""
+        signal = self._tick()
+        if signal is not None or self._position.seconds - self._saved >= self.settings.checkpoint_seconds:
+            self._save()
+        if signal is not None:
+            raise Interrupted(signal, self._position.epoch, self._position.step)
+        return self._fraction()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the run needs to go on, as plain values and tensors."""
+        return {
+            "format": STATE_FORMAT,
+            "fingerprints": self._fingerprints,
+            "settings": asdict(self.settings),
+            "position": asdict(self._position),
+            "model": self.model.state_dict(),
+            "average": self._average.state_dict(),
+            "adamw": self._adamw.state_dict(),
+            "lbfgs": None if self._lbfgs is None else self._lbfgs.state_dict(),
+            "history": self.history.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back.
+
+        Raises:
+            SponError: another format, other data or settings, or parts that are missing or do not fit.
+        """
+        if state.get("format") != STATE_FORMAT:
+            raise SponError(f"checkpoint format {state.get('format')}; allowed: {STATE_FORMAT}")
+        if state["fingerprints"] != self._fingerprints:
+            raise SponError("the checkpoint belongs to other data: the fingerprints differ")
+        for name, value in asdict(self.settings).items():
+            if state["settings"].get(name) != value:
+                found = state["settings"].get(name)
+                raise SponError(
+                    f"{name} = {value}, but {found} in the checkpoint; allowed: the same settings"
+                )
+        try:
+            self.model.load_state_dict(state["model"])
+            self._average.load_state_dict(state["average"])
+            self._adamw.load_state_dict(state["adamw"])
+            if state["lbfgs"] is not None:
+                self._lbfgs = self._new_lbfgs()
+                self._lbfgs.load_state_dict(state["lbfgs"])
+            self.history.load_state_dict(state["history"])
+            self._position = replace(Position(), **state["position"])
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise SponError(f"the checkpoint does not fit this run: {first}") from error
+
+    def _resume(self) -> None:
+        if self._store is None:
+            return
+        with agree(self.ranks):
+            state = self._store.read()
+            if state is not None:
+                self.load_state_dict(state)
+
+    def _save(self) -> None:
+        if self._store is None:
+            return
+        with agree(self.ranks):
+            if self.ranks.rank == 0:
+                self._store.write(self.state_dict(), self.model)
+        self._saved = self._position.seconds
+
+
+class _DivergedError(Exception):
+    pass
+
+
+def train(
+    model: OperatorNetwork,
+    dataset: Data,
+    settings: Training | None = None,
+    comm: Comm | Ranks | None = None,
+) -> History:
+    """Fit a model; its normalisation comes from these samples. Collective over `comm`.
+
+    The short form of `Trainer`, without validation and files.
 
     A processor that is fitted in closed form (`Processor.trainable`) is so; there are no epochs then.
 
@@ -95,70 +523,26 @@ def train(
     Raises:
         SponError: the data set belongs to another discretisation; the loss is not finite.
     """
-    settings = settings or Training()
-    dataset.discretisation.require(model.fingerprint, "the model")
-    begun = time.perf_counter()
-    rank, size = (comm.rank, comm.size) if comm is not None else (0, 1)
-    device = model.shift.device
-    model.fit_normalisation(dataset.inputs, dataset.outputs, dataset.shifts)
-    if not model.processor.trainable:
-        return History([], time.perf_counter() - begun)
-    inputs = torch.as_tensor(dataset.inputs).to(device)
-    outputs = torch.as_tensor(dataset.outputs).to(device)
-    shifts = None if dataset.shifts is None else torch.as_tensor(dataset.shifts).to(device)
-    norm = GramNorm(dataset.discretisation, settings.norm).to(device)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    batches = math.ceil(len(dataset) / settings.batch_size)
-    steps = settings.epochs * batches
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: _warm_cosine(s, steps))
-    parameters = list(model.parameters())
-    sizes = [p.numel() for p in parameters]
-    like = torch.cat([p.detach().reshape(-1) for p in parameters] + [parameters[0].detach().new_zeros(1)])
-    losses, start = [], time.perf_counter()
-    model.train()
-    with progress_bar(steps, "training", "step", rank == 0) as bar:
-        for order in _orders(len(dataset), settings):
-            total = 0.0
-            for batch in order.to(device).split(settings.batch_size):
-                parts = batch.split(settings.microbatch)
-                found = []
-                for part in parts[rank::size]:
-                    own = None if shifts is None else shifts[part]
-                    errors = relative_error(norm, model(inputs[part], own), outputs[part])
-                    gradients = torch.autograd.grad(
-                        errors.sum() / len(batch), parameters, allow_unused=True, materialize_grads=True
-                    )
-                    loss = errors.detach().sum()[None].to(like.dtype)
-                    found.append(torch.cat([g.reshape(-1) for g in gradients] + [loss]))
-                summed = sum_in_order(found, len(parts), comm, like)
-                total += summed[-1].item()
-                for p, gradient in zip(parameters, summed[:-1].split(sizes), strict=True):
-                    p.grad = gradient.view_as(p)
-                torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-                optimiser.step()
-                schedule.step()
-                bar.update()
-            losses.append(total / len(dataset))
-            if not math.isfinite(losses[-1]):
-                raise SponError(
-                    f"the training loss became {losses[-1]} in epoch {len(losses)}; try a learning "
-                    f"rate below {settings.learning_rate:g}"
-                )
-            bar.set_postfix_str(f"relative {settings.norm} {losses[-1]:.4f}", refresh=False)
-    model.eval()
-    return History(losses, time.perf_counter() - start)
+    return Trainer(model, dataset, settings, comm=comm).run()
 
 
-def _warm_cosine(step: int, steps: int) -> float:
-    warm = max(1, steps // 20)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+def _sequence(data: Data) -> tuple[Dataset, ...]:
+    return (data,) if isinstance(data, Dataset) else tuple(data)
 
 
-def _orders(samples: int, settings: Training) -> Iterator[torch.Tensor]:
-    rng = np.random.default_rng(settings.seed)
-    for _ in range(settings.epochs):
-        yield torch.as_tensor(rng.permutation(samples))
+def _fit_normalisation(model: OperatorNetwork, data: tuple[Dataset, ...]) -> None:
+    """From the data on the model's own mesh, which has the DoFs of its mean."""
+    own = [d for d in data if d.discretisation.fingerprint == model.fingerprint]
+    if not own:
+        if not data:
+            raise SponError("no training data; allowed: at least one data set")
+        data[0].discretisation.require(model.fingerprint, "the model")
+    inputs, outputs = (np.concatenate([getattr(d, k) for d in own]) for k in ("inputs", "outputs"))
+    shifts = None
+    if own[0].shifts is not None:
+        shifts = np.concatenate([d.shifts for d in own if d.shifts is not None])
+    model.fit_normalisation(inputs, outputs, shifts)
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

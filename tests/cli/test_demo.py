@@ -28,7 +28,8 @@ def test_demo_writes_what_it_says(shared_folder, capsys):
     assert metrics["versions"]["ranks"] == WORLD.size
     assert metrics["seconds"]["prediction"] > 0
     data = spon.Dataset.load(folder / "data.h5")
-    model = spon.load_model(folder / "model.pt", data.discretisation)
+    model = spon.load_model(folder / "model.pt")
+    assert model.fingerprint == data.discretisation.fingerprint
     number = metrics["samples"]["median"]
     sample = data[data.numbers == number]
     predicted = model.predict(sample.inputs)[0]

@@ -128,7 +128,7 @@ def test_training_learns_and_is_saved(discretisation, tmp_path):
     d = discretisation
     data = linear_data(d)
     model = build(d)
-    history = spon.train(model, data, spon.Training(epochs=60, learning_rate=1e-2, norm="l2"))
+    history = spon.train(model, data, spon.Training(epochs=60, learning_rate=1e-2, loss="l2"))
     assert history.losses[-1] < 0.5 * history.losses[0]
     data.save(tmp_path / "data.h5")
     spon.save_model(tmp_path / "model.pt", model)
@@ -161,7 +161,7 @@ def test_inputs_of_the_wrong_kind_are_refused(discretisation):
     with pytest.raises(spon.SponError, match=rf"inputs of shape \(2, {n + 1}\); allowed: \(batch, {n}\)"):
         model.predict(np.ones((2, n + 1)))
     with pytest.raises(spon.SponError, match="norm 'energy'; allowed: l2, h1"):
-        spon.train(model, linear_data(d), spon.Training(epochs=1, norm="energy"))
+        spon.train(model, linear_data(d), spon.Training(epochs=1, loss="energy"))
 
 
 def test_a_vector_input_is_no_coefficient():

@@ -91,7 +91,8 @@ class CoarseInverse(nn.Module):
         n = len(self.free)
         dense = values.new_zeros(values.shape[1], n * n)
         matrix = dense.index_copy(1, self.places, values[self.entries].T).reshape(-1, n, n)
-        factor, failed = torch.linalg.cholesky_ex(matrix + self.shift)
+        with torch.autocast(values.device.type, enabled=False):  # a factorisation wants all digits
+            factor, failed = torch.linalg.cholesky_ex(matrix + self.shift)
         if bool(failed.any()):
             raise SponError("the stiffness of the coarsest level is not positive definite: κ must be > 0")
         return factor
@@ -104,9 +105,11 @@ class CoarseInverse(nn.Module):
     def forward(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return c A⁻¹ M x, (nodes, batch, channels)."""
         n, batch, channels = x.shape
-        rhs = (self.mass @ x.reshape(n, -1)).reshape(-1, batch, channels).transpose(0, 1)
-        solved = torch.cholesky_solve(rhs, factor).transpose(0, 1)
-        return x.new_zeros(n, batch, channels).index_copy(0, self.free, solved)
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.mass.dtype)
+            rhs = (self.mass @ x.reshape(n, -1)).reshape(-1, batch, channels).transpose(0, 1)
+            solved = torch.cholesky_solve(rhs, factor).transpose(0, 1)
+            return x.new_zeros(n, batch, channels).index_copy(0, self.free, solved)
 
 
 def _recovered_gradient(level: Level) -> list[sp.csr_array]:
