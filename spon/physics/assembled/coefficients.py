@@ -70,10 +70,6 @@ class Coefficients:
             out[name] = one
         return next(iter(out.values())) if len(out) == 1 else out
 
-    def live(self, name: str) -> Any:
-        """Return the live function of an input, or the list of its constants."""
-        return self._live[name]
-
     def __contains__(self, item: Any) -> bool:
         """Whether a UFL coefficient or constant is an input."""
         flat = [one for live in self.live.values() for one in (live if isinstance(live, list) else [live])]

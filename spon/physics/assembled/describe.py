@@ -151,7 +151,7 @@ def _loads(problem: Any, coefficient: str | None) -> sp.csr_array | None:
     width = sum(sizes.values())
     for name, size in sizes.items():
         encoder = problem.encoders[name]
-        live = inputs.live(name)
+        live = inputs.live[name]
         used = [*form.coefficients(), *form.constants()]
         present = name != coefficient and any(
             any(one is item for item in used) for one in (live if isinstance(live, list) else [live])
