@@ -28,6 +28,28 @@ def field(processor, d, corners):
         return processor(Encoded(features, None, none, none))[at, 0, 0].numpy()
 
 
+def test_attention_is_the_formula(problem):
+    """Against sums over nodes, slices and tokens as they are written in the paper."""
+    attention = randomise(build(problem.discretisation, "SliceAttention")).processor.blocks[0].attention
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 7, 8, dtype=torch.float64, generator=generator)
+    mass = torch.rand(7, dtype=torch.float64, generator=generator) + 0.1
+    parts = []
+    with torch.no_grad():
+        for head in range(2):
+            slices, channels = slice(3 * head, 3 * head + 3), slice(4 * head, 4 * head + 4)
+            tau = attention.temperature[head].exp()
+            w = torch.softmax(
+                (x[0] @ attention.slice.weight[slices].T + attention.slice.bias[slices]) / tau, 1
+            )
+            v = x[0] @ attention.value.weight[channels].T + attention.value.bias[channels]
+            tokens = torch.stack([(mass * w[:, j]) @ v / (mass * w[:, j]).sum() for j in range(3)])
+            query, key, value = (tokens @ attention.mix.weight.T).chunk(3, dim=1)
+            parts.append(w @ torch.softmax(query @ key.T / 2, 1) @ value)
+        expected = attention.out(torch.cat(parts, dim=1))
+        torch.testing.assert_close(attention(x, mass)[0], expected)
+
+
 def test_slice_attention_converges_with_the_mesh():
     """Sums are quadratures: the same function gives the same field on finer meshes, at least to O(h)."""
     meshes = [Diffusion(on_square(n, 0)).discretisation for n in (4, 8, 16, 64)]

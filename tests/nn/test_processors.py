@@ -136,6 +136,9 @@ def test_initial_parameters_follow_the_seed_alone(problem, name):
     second, third = build(d, name, seed=5).state_dict(), build(d, name, seed=6).state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not all(torch.equal(first[k], third[k]) for k in first)
+    settings = build(d, name, seed=5).processor.settings
+    again = find_processor(name)(d, **settings).state_dict()
+    assert all(torch.equal(first["processor." + k], again[k]) for k in again)
 
 
 @pytest.mark.parametrize("name", TRAINED)

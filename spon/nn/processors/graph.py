@@ -48,8 +48,8 @@ class Graph(Processor):
     def __init__(
         self,
         discretisation: Discretisation,
-        width: int = 12,
-        steps: int = 10,
+        width: int = 8,
+        steps: int = 16,
         dtype: torch.dtype | str = torch.float32,
         seed: int = 0,
     ) -> None:
