@@ -49,11 +49,10 @@ def generate(
         SponError: on all ranks: a bad number, an unknown backend, inputs that cannot be drawn, no sample
             that could be solved, or with `strict` one that could not.
     """
-    if samples < 1 or seed < 0 or batch_size < 1:
-        raise SponError(
-            f"samples = {samples}, seed = {seed}, batch_size = {batch_size}; allowed: samples >= 1, "
-            "seed >= 0, batch_size >= 1"
-        )
+    if samples < 1 or seed < 0:
+        raise SponError(f"samples = {samples}, seed = {seed}; allowed: samples >= 1, seed >= 0")
+    if batch_size < 1:
+        raise SponError(f"batch_size = {batch_size}; allowed: >= 1")
     solver = make_backend(backend, problem)
     leaders = np.array(comm.allgather(problem.comm.rank == 0))
     groups, group = int(leaders.sum()), int(leaders[: comm.rank + 1].sum()) - 1

@@ -12,6 +12,7 @@ import ufl
 from dolfinx import fem
 from dolfinx.fem import petsc
 from petsc4py import PETSc
+from ufl.algorithms import extract_coefficients
 
 from spon.errors import SponError, agree
 from spon.fem import reference
@@ -91,10 +92,11 @@ def _quadrature_degree(problem: Any) -> int:
     """Return the degree at which DOLFINx integrates the part of the residual that has u in it."""
     inputs, space = problem.coefficients.ufl, problem.space
     v = ufl.TestFunction(space)
-    if problem.linear:
+    state = None if problem.linear else fem.Function(space)
+    if state is None:
         form = ufl.lhs(problem.residual(ufl.TrialFunction(space), inputs, v))
     else:
-        form = problem.residual(fem.Function(space), inputs, v)
+        form = problem.residual(state, inputs, v)
     data = ufl.algorithms.compute_form_data(  # as ffcx.analysis does
         form,
         do_apply_function_pullbacks=True,
@@ -109,6 +111,8 @@ def _quadrature_degree(problem: Any) -> int:
         for integral in group.integrals:
             if integral.integral_type() != "cell":
                 continue
+            if state is not None and state not in extract_coefficients(integral.integrand()):
+                continue  # a load
             metadata = integral.metadata()
             degree = metadata.get("quadrature_degree", -1)
             found.add(int(degree if degree >= 0 else np.max(metadata["estimated_polynomial_degree"])))

@@ -26,7 +26,7 @@ class VCycle(nn.Module):
 
     The coarse admissible functions are Z of the nodes that the coarse nodes lie on; prolongation is
     Z⁺ P Z_c. Moduli are averaged upward by volume, which for nested first-order simplices is the
-    Galerkin operator; algebraic levels integrate on the cells of the level above, which is that too.
+    Galerkin operator; algebraic levels integrate on the cells of the level above and have it too.
 
     Args:
         discretisation: levels and constraint.
@@ -48,18 +48,19 @@ class VCycle(nn.Module):
             raise SponError("multigrid for fields made of potentials; allowed: Lagrange constraints")
         self.dtype, self.steps, components = dtype, steps, d.output.components
         Z = [d.constraint.Z]
-        down, means = [], []
+        grids, down, means = [Grid(d.levels[0], Z[0], factor, full, dtype)], [], []
         for fine, coarse in pairwise(d.levels):
             assert fine.prolongation is not None
             P = sp.csr_array(sp.kron(fine.prolongation, sp.eye_array(components)))
             Z.append(_injected(P, Z[-1]))
             gram = sp.csr_array(Z[-2].T @ Z[-2]).diagonal()
-            down.append(SparseMap(sp.diags_array(1.0 / gram) @ Z[-2].T @ P @ Z[-1], dtype))
-            same = coarse.finer is not None
-            means.append(None if same else SparseMap(parents(fine, coarse), dtype))
-        self.grids = nn.ModuleList(
-            Grid(level, z, factor, full, dtype) for level, z in zip(d.levels, Z, strict=True)
-        )
+            reduced = sp.csr_array(sp.diags_array(1.0 / gram) @ Z[-2].T @ P @ Z[-1])
+            down.append(SparseMap(reduced, dtype))
+            algebraic = coarse.finer is not None
+            means.append(None if algebraic else SparseMap(parents(fine, coarse), dtype))
+            finer = (grids[-1], reduced) if algebraic else None
+            grids.append(Grid(coarse, Z[-1], factor, full, dtype, finer))
+        self.grids = nn.ModuleList(grids)
         self.prolong, self.means = nn.ModuleList(down), nn.ModuleList([m or nn.Identity() for m in means])
         self.singular = not d.constraint.fixed.any() and not full and components == 1
         last = self.grids[-1]

@@ -27,19 +27,34 @@ class Grid(nn.Module):
         factor: (rows, gdim · components) L, LᵀL the moduli of the undeformed body.
         full: whether the moduli are matrices.
         dtype: of the maps.
+        finer: for an algebraic level, the next finer grid and the prolongation (its free, free), of which
+            this is the Galerkin operator.
 
     Attributes:
         bound: of the eigenvalues of D⁻¹A, D the diagonal: the largest of a cell's own D_K⁻¹A_K (Fried 1972,
             J. Sound Vib. 22, 407), for any moduli that are numbers; for matrices that of the undeformed body.
     """
 
-    def __init__(self, level: Level, Z: sp.csr_array, factor: Floats, full: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        level: Level,
+        Z: sp.csr_array,
+        factor: Floats,
+        full: bool,
+        dtype: torch.dtype,
+        finer: tuple[Grid, sp.csr_array] | None = None,
+    ) -> None:
         super().__init__()
         self.full, self.free = full, int(Z.shape[1])
         mesh = level if level.finer is None else _finest_mesh(level)
         self.cells, points = len(mesh.cells), len(level.weights)
-        undeformed = _strain(level, Z, factor)
-        B = _strain(level, Z, np.eye(factor.shape[1])) if full else undeformed
+        if finer is not None:
+            undeformed, B = (sp.csr_array(part @ finer[1]) for part in (finer[0].undeformed, finer[0].strain))
+        else:
+            undeformed = _strain(level, Z, factor)
+            B = _strain(level, Z, np.eye(factor.shape[1])) if full else undeformed
+        self.undeformed: sp.csr_array = undeformed
+        self.strain: sp.csr_array = B
         self.rows = B.shape[0] // points
         self.gradient = SparseMap(B, dtype)
         cell = np.arange(points) // (points // self.cells)
@@ -54,18 +69,19 @@ class Grid(nn.Module):
             squares = [sum(collect @ row.power(2) for row in rows)]
         self.diagonal = SparseMap(sp.csr_array(sp.vstack(squares, format="csr").T), dtype)
         self.bound = 1.05 * _largest(undeformed, points, cell)
-        self._dense: SparseMap | None = None
-        self._B, self._cell, self._dtype = rows, cell, dtype
+        self._cell, self._dtype = cell, dtype
 
     def prepare_dense(self) -> None:
         """Make what `matrices` needs."""
         n = self.free
         pairs = self._pairs or [(i, i) for i in range(self.rows)]
+        points = len(self._cell)
+        strain = [self.strain[i * points : (i + 1) * points] for i in range(self.rows)]
         found = []
         for number, (i, j) in enumerate(pairs):
             block = self.cells * number if self.full else 0
             for a, b in ((i, j), (j, i))[: 2 if i != j else 1]:
-                q, left, right, value = _row_products(self._B[a], self._B[b])
+                q, left, right, value = _row_products(strain[a], strain[b])
                 found.append((value, left.astype(np.int64) * n + right, block + self._cell[q]))
         value, entry, column = (np.concatenate(part) for part in zip(*found, strict=True))
         pattern, row = np.unique(entry, return_inverse=True)

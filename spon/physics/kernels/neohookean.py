@@ -48,10 +48,14 @@ class NeoHookean(Kernel):
 
     def density(self, H: Tensor, a: Tensor) -> Tensor:
         """Return the stored energy, (points, batch); infinite where J ≤ 0."""
-        F, _, J = self._kinematics(H)
-        log = torch.where(J > 0, J, torch.ones_like(J)).log()
-        stored = self.mu / 2 * ((F * F).sum(dim=(0, 2)) - self.gdim) - self.mu * log + self.lame / 2 * log**2
-        return torch.where(J > 0, a * stored, torch.full_like(J, torch.inf))
+        # F:F − n − 2 ln J in terms of H, so that small strains do not cancel
+        second, third = _invariants(H)
+        growth = sum(H[d, :, d] for d in range(self.gdim)) + second + third  # J − 1
+        folded = growth <= -1
+        growth = torch.where(folded, torch.zeros_like(growth), growth)
+        shear = (H * H).sum(dim=(0, 2)) / 2 - second - third + _above_logarithm(growth)
+        stored = self.mu * shear + self.lame / 2 * growth.log1p() ** 2
+        return torch.where(folded, torch.full_like(stored, torch.inf), a * stored)
 
     def tangent(self, H: Tensor, a: Tensor) -> Callable[[Tensor], Tensor]:
         """Return dH ↦ a (μ dH + (μ − λ ln J) F⁻ᵀ dHᵀ F⁻ᵀ + λ (F⁻ᵀ:dH) F⁻ᵀ)."""
@@ -98,6 +102,24 @@ class NeoHookean(Kernel):
         cofactor = _cofactor(F)
         J = (F[0] * cofactor[0]).sum(dim=1)
         return F, cofactor / J[:, None], J
+
+
+def _invariants(H: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the principal minors of order two, and the determinant in space (else zero)."""
+    n = len(H)
+    minors = [H[i, :, i] * H[j, :, j] - H[i, :, j] * H[j, :, i] for i in range(n) for j in range(i + 1, n)]
+    second = torch.stack(minors).sum(dim=0)
+    return second, torch.zeros_like(second) if n == 2 else (H[0] * _cofactor(H)[0]).sum(dim=1)
+
+
+def _above_logarithm(x: Tensor) -> Tensor:
+    """Return x − ln(1 + x) to working precision."""
+    near = x.abs() < 0.01
+    series = torch.zeros_like(x)
+    for k in range(9, 1, -1):
+        series = (1.0 / k if k % 2 == 0 else -1.0 / k) + x * series
+    far = torch.where(near, torch.ones_like(x), x)
+    return torch.where(near, x * x * series, far - far.log1p())
 
 
 def _cofactor(F: Tensor) -> Tensor:
