@@ -16,6 +16,7 @@ _PUBLIC = {
     "ConstrainedSolver": "spon.fem.solver",
     "Constraint": "spon.constraint",
     "Dataset": "spon.data.dataset",
+    "DatasetCollection": "spon.data.collection",
     "Discretisation": "spon.discretisation",
     "DivergenceFree": "spon.projection",
     "Dofs": "spon.fem.encoding",
