@@ -19,6 +19,7 @@ _PUBLIC = {
     "Constraint": "spon.constraint",
     "Correction": "spon.physics.assembled.correction",
     "Dataset": "spon.data.dataset",
+    "DatasetCollection": "spon.data.collection",
     "Discretisation": "spon.discretisation",
     "DivergenceFree": "spon.projection",
     "Dofs": "spon.fem.encoding",

@@ -77,6 +77,13 @@ class Discretisation:
         """Space of the first input."""
         return next(iter(self.inputs.values()))
 
+    @property
+    def kind(self) -> str:
+        """Inputs, output and cells in words, without the mesh: equal where a network may cross meshes."""
+        inputs = ", ".join(f"{name} ({space.element})" for name, space in self.inputs.items())
+        cells, latent = self.levels[0].reference.cell_type, self.cutoff.shape[1]
+        return f"{inputs} > {self.output.element} by {latent} latent fields on {cells} cells"
+
     def require(self, other: str, what: str) -> None:
         """Refuse an object that was made with another discretisation.
 

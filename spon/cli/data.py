@@ -1,4 +1,4 @@
-"""`spon data`: look at a data set."""
+"""`spon data`: look at data sets and merge them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["add_parser", "describe"]
 def add_parser(verbs: Any) -> None:
     """Add the verb to the parser of the command."""
     parser = verbs.add_parser(
-        "data", help="look at a data set", description="Look at a data set; needs neither DOLFINx nor MPI."
+        "data",
+        help="look at data sets, merge them",
+        description="Look at or merge data sets; needs neither DOLFINx nor MPI.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     info = actions.add_parser("info", help="samples, spaces, units, ranges, statistics, failures")
@@ -30,6 +32,10 @@ def add_parser(verbs: Any) -> None:
     which.add_argument("-n", metavar="N", type=int, default=3, help="the first N samples; default: 3")
     which.add_argument("--samples", metavar="I,I", type=_positions, help="positions in the data set, from 0")
     plot.set_defaults(run=alone(_plot, needs_dolfinx=False))
+    merge = actions.add_parser("merge", help="put data sets on several meshes into one file")
+    merge.add_argument("files", nargs="+", metavar="FILE", help="data sets of the same inputs and output")
+    merge.add_argument("-o", metavar="FILE", dest="target", required=True, help="file to write or replace")
+    merge.set_defaults(run=alone(_merge, needs_dolfinx=False))
 
 
 def _positions(text: str) -> list[int]:
@@ -42,9 +48,23 @@ def _positions(text: str) -> list[int]:
 
 
 def _info(chosen: argparse.Namespace) -> None:
-    from spon.data.dataset import Dataset
+    from spon.data.collection import DatasetCollection
 
-    print("\n".join(describe(Dataset.load(chosen.file), chosen.file)), flush=True)
+    collection = DatasetCollection.load(chosen.file)
+    blocks = [describe(dataset, chosen.file) for dataset in collection]
+    if len(blocks) > 1:
+        for k, block in enumerate(blocks):
+            block[0] = f"{block[0]}: data set {k + 1} of {len(blocks)}"
+    print("\n".join(line for block in blocks for line in block), flush=True)
+
+
+def _merge(chosen: argparse.Namespace) -> None:
+    from spon.data.collection import DatasetCollection
+
+    merged = DatasetCollection.merge(DatasetCollection.load(file) for file in chosen.files)
+    merged.save(chosen.target)
+    samples = " + ".join(str(len(dataset)) for dataset in merged)
+    print(f"{chosen.target}: {len(merged)} data sets, {samples} samples", flush=True)
 
 
 def _plot(chosen: argparse.Namespace) -> None:

@@ -207,25 +207,29 @@ class Dataset:
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file; the name appears when the file is complete."""
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["seed"] = -1 if self.seed is None else self.seed
-            file.attrs["output_name"] = self.output_name
-            for name in ("units", "boundary_data"):
-                pairs = np.array(list(getattr(self, name).items()), dtype=object).reshape(-1, 2)
-                file.attrs.create(name, pairs, dtype=_TEXT)
-            file.attrs["split"] = np.array(self.sizes, dtype=np.int64)
-            for key in ("inputs", "outputs", "numbers"):
-                file[key] = getattr(self, key)
-            for name, values in self.statistics.items():
-                file[f"statistics/{name}"] = values
-            file["failures/numbers"] = np.array([f.number for f in self.failures], dtype=np.int64)
-            reasons = np.array([f.reason for f in self.failures], dtype=object)
-            file.create_dataset("failures/reasons", data=reasons, dtype=_TEXT)
-            if len(self):
-                file["normalisation/inputs"], file["normalisation/outputs"] = self.normalisation()
-            if self.physics is not None:
-                self.physics.write(file.create_group("physics"))
-            self.discretisation.write(file.create_group("discretisation"))
+            self.write(file)
+
+    def write(self, group: h5py.Group) -> None:
+        """Write into an open HDF5 group."""
+        group.attrs["format"] = FORMAT
+        group.attrs["seed"] = -1 if self.seed is None else self.seed
+        group.attrs["output_name"] = self.output_name
+        for name in ("units", "boundary_data"):
+            pairs = np.array(list(getattr(self, name).items()), dtype=object).reshape(-1, 2)
+            group.attrs.create(name, pairs, dtype=_TEXT)
+        group.attrs["split"] = np.array(self.sizes, dtype=np.int64)
+        for key in ("inputs", "outputs", "numbers"):
+            group[key] = getattr(self, key)
+        for name, values in self.statistics.items():
+            group[f"statistics/{name}"] = values
+        group["failures/numbers"] = np.array([f.number for f in self.failures], dtype=np.int64)
+        reasons = np.array([f.reason for f in self.failures], dtype=object)
+        group.create_dataset("failures/reasons", data=reasons, dtype=_TEXT)
+        if len(self):
+            group["normalisation/inputs"], group["normalisation/outputs"] = self.normalisation()
+        if self.physics is not None:
+            self.physics.write(group.create_group("physics"))
+        self.discretisation.write(group.create_group("discretisation"))
 
     @classmethod
     def load(cls, path: str | Path) -> Dataset:
@@ -235,31 +239,43 @@ class Dataset:
             SponError: no such file, not a data set, another format version, or damaged.
         """
         with open_hdf5(path) as file:
-            if "discretisation" not in file or "format" not in file.attrs:
-                raise SponError(f"{path}: is not a spon data set")
-            if file.attrs["format"] != FORMAT:
-                raise SponError(f"{path}: data set format {file.attrs['format']}; allowed: {FORMAT}")
-            discretisation = Discretisation.read(file["discretisation"])
-            try:
-                reasons = [str(r) for r in file["failures/reasons"].asstr()[()]]
-                numbers = [int(n) for n in file["failures/numbers"][()]]
-                seed = int(file.attrs["seed"])
-                content = {
-                    "inputs": file["inputs"][()],
-                    "outputs": file["outputs"][()],
-                    "numbers": file["numbers"][()],
-                    "seed": None if seed < 0 else seed,
-                    "output_name": str(file.attrs["output_name"]),
-                    "units": _pairs(file.attrs["units"]),
-                    "boundary_data": _pairs(file.attrs["boundary_data"]),
-                    "statistics": {n: v[()] for n, v in file.get("statistics", {}).items()},
-                    "failures": tuple(Failure(n, r) for n, r in zip(numbers, reasons, strict=True)),
-                    "sizes": tuple(int(n) for n in file.attrs["split"]),
-                    "physics": Physics.read(file["physics"]) if "physics" in file else None,
-                }
-            except (KeyError, OSError, ValueError) as error:
-                raise SponError(f"{path}: incomplete or damaged data set: {error}") from error
-            return cls(discretisation, **content)
+            if "members" in file:
+                raise SponError(f"{path}: holds several data sets; read it with spon.DatasetCollection.load")
+            return cls.read(file)
+
+    @classmethod
+    def read(cls, group: h5py.Group) -> Dataset:
+        """Read from an open HDF5 group.
+
+        Raises:
+            SponError: not a data set, another format version, or damaged.
+        """
+        path = group.file.filename
+        if "discretisation" not in group or "format" not in group.attrs:
+            raise SponError(f"{path}: is not a spon data set")
+        if group.attrs["format"] != FORMAT:
+            raise SponError(f"{path}: data set format {group.attrs['format']}; allowed: {FORMAT}")
+        discretisation = Discretisation.read(group["discretisation"])
+        try:
+            reasons = [str(r) for r in group["failures/reasons"].asstr()[()]]
+            numbers = [int(n) for n in group["failures/numbers"][()]]
+            seed = int(group.attrs["seed"])
+            content = {
+                "inputs": group["inputs"][()],
+                "outputs": group["outputs"][()],
+                "numbers": group["numbers"][()],
+                "seed": None if seed < 0 else seed,
+                "output_name": str(group.attrs["output_name"]),
+                "units": _pairs(group.attrs["units"]),
+                "boundary_data": _pairs(group.attrs["boundary_data"]),
+                "statistics": {n: v[()] for n, v in group.get("statistics", {}).items()},
+                "failures": tuple(Failure(n, r) for n, r in zip(numbers, reasons, strict=True)),
+                "sizes": tuple(int(n) for n in group.attrs["split"]),
+                "physics": Physics.read(group["physics"]) if "physics" in group else None,
+            }
+        except (KeyError, OSError, ValueError) as error:
+            raise SponError(f"{path}: incomplete or damaged data set: {error}") from error
+        return cls(discretisation, **content)
 
 
 def _pairs(attribute: Any) -> dict[str, str]:

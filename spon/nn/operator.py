@@ -252,7 +252,7 @@ class OperatorNetwork(nn.Module):
             SponError: spaces of another kind; a network that holds the mean of outputs on its mesh; a
                 processor that belongs to its mesh.
         """
-        here, there = (_kinds(d) for d in (self.discretisation, discretisation))
+        here, there = self.discretisation.kind, discretisation.kind
         if here != there:
             raise SponError(f"spaces {there}; allowed: those of the network, {here}")
         if self.centre:
@@ -293,12 +293,6 @@ class OperatorNetwork(nn.Module):
             data = [part.to(device) for part in torch.as_tensor(shift).split(batch_size)]
         pairs = zip(batches, data, strict=True)
         return torch.cat([self(b.to(device), g).cpu() for b, g in pairs]).numpy()
-
-
-def _kinds(d: Discretisation) -> str:
-    """Describe inputs and output without their mesh."""
-    inputs = ", ".join(f"{name} ({space.element})" for name, space in d.inputs.items())
-    return f"{inputs} > {d.output.element} on {d.levels[0].reference.cell_type} cells"
 
 
 def _latent_scale(d: Discretisation, deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

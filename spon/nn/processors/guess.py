@@ -18,8 +18,8 @@ from spon.physics.kernels.physics import Physics
 
 __all__ = ["CycleGuess"]
 
-_DEGREE = 2  # of the Chebyshev polynomial that smooths
-_LOWEST = 0.25  # of the largest eigenvalue: what the polynomial damps from
+_DEGREE = 3  # of the Chebyshev polynomial that smooths
+_LOWEST = 0.15  # of the largest eigenvalue: what the polynomial damps from
 
 
 class CycleGuess(nn.Module):
@@ -116,7 +116,7 @@ class CycleGuess(nn.Module):
         return u + self._smoothed(k, mask * (rhs - _multiplied(K, u)), K)
 
     def _smoothed(self, k: int, rhs: Tensor, K: Stiffness) -> Tensor:
-        """Chebyshev iteration for D⁻¹K on [λ/4, λ] from zero (Saad, Iterative Methods, algorithm 12.1)."""
+        """Chebyshev iteration for D⁻¹K on [0.15 λ, λ] from zero (Saad, Iterative Methods, algorithm 12.1)."""
         top = K.bound
         centre, half = 0.5 * (1 + _LOWEST) * top, 0.5 * (1 - _LOWEST) * top
         ratio, mask = (1 - _LOWEST) / (1 + _LOWEST), self._mask(k)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
-from spon.level import restriction
+from spon.level import Level, restriction
 from spon.nn.processors.base import Encoded, Known, Processor, feature_count
 from spon.nn.processors.cycle import Cycle, Grids
 from spon.nn.processors.edge_messages import Edges
@@ -55,6 +55,7 @@ class Multigrid(Processor):
         guess_cycles: multigrid cycles that make u0.
         dtype: of parameters and arithmetic, `torch.float32` or `torch.float64`, or its name.
         seed: of the initial parameters.
+        first: level, from 0, on which the cycles begin; on finer ones the result is interpolated.
 
     Raises:
         SponError: settings that are not allowed, a vector as coefficient, a guess for equations or levels
@@ -76,6 +77,7 @@ class Multigrid(Processor):
         guess_cycles: int = 1,
         dtype: torch.dtype | str = torch.float32,
         seed: int = 0,
+        first: int = 0,
     ) -> None:
         super().__init__()
         d = discretisation
@@ -93,6 +95,7 @@ class Multigrid(Processor):
             "guess": guess,
             "guess_cycles": guess_cycles,
             "dtype": name,
+            "first": first,
         }
         if coefficient and d.input.components != 1:
             raise SponError(
@@ -102,7 +105,10 @@ class Multigrid(Processor):
         possible = bool(coefficient) or (coefficient is None and _is_scalar_field(d))
         self.register_buffer("uses_coefficient", torch.tensor(possible))
         levels, last = d.levels, len(d.levels) - 1
-        channels = [int(widths[min(k, len(widths) - 1)]) for k in range(last + 1)]
+        if not 0 <= first <= last:
+            raise SponError(f"first = {first}; allowed: 0 to {last}, a level")
+        self.mesh_size = _mesh_size(levels[first])
+        channels = [int(widths[min(k, len(widths) - 1)]) for k in range(last + 1 - first)]
         self.quadrature = QuadratureCoefficient(d, dtype)
         self.stiffness = nn.ModuleList(
             LevelStiffness(g, d.levels[0].gdim, dtype) for g in level_gradients(levels)
@@ -110,15 +116,20 @@ class Multigrid(Processor):
         patterns: list[Any] = [stiffness.pattern for stiffness in self.stiffness]
         dense = len(levels[last].points) <= LARGEST_DENSE
         inverse = CoarseInverse(levels[last], patterns[last], dtype) if dense else None
+        own = levels[first:]
         operators = [
-            LevelOperators(level, inverse if k == last else None, dtype) for k, level in enumerate(levels)
+            LevelOperators(level, inverse if level is levels[last] else None, dtype) for level in own
         ]
         edges = (
-            [Edges(level, p, dtype) for level, p in zip(levels, patterns, strict=True)] if messages else []
+            [Edges(level, p, dtype) for level, p in zip(own, patterns[first:], strict=True)]
+            if messages
+            else []
         )
         prolong = [SparseMap(level.prolongation, dtype) for level in levels if level.prolongation is not None]
         restrict = [SparseMap(restriction(fine, coarse), dtype) for fine, coarse in pairwise(levels)]
-        self.grids = Grids(operators, edges, prolong, restrict)
+        self.first = first
+        self.above = Grids([], [], prolong[:first], restrict[:first])
+        self.grids = Grids(operators, edges, prolong[first:], restrict[first:])
         self.guess: CycleGuess | None = None
         if guess != "none":
             if inverse is None or not possible:
@@ -163,24 +174,27 @@ class Multigrid(Processor):
     def on(self, discretisation: Discretisation) -> Multigrid:
         """Return the processor on another mesh, with the same parameters.
 
-        It works on the finest levels of that mesh, as many as it has here; a guess wants the load there.
+        It works on as many consecutive levels as it has here, those whose mesh sizes are nearest to the ones
+        that it has here: learned smoothers belong to a mesh size. Finer levels beyond only interpolate. A
+        guess wants the load there.
 
         Raises:
             SponError: fewer levels, or spaces of another kind.
         """
-        count = len(self.stiffness)
-        if len(discretisation.levels) < count:
-            raise SponError(
-                f"{len(discretisation.levels)} levels; allowed: {count} or more, as in the training"
-            )
+        levels, count = discretisation.levels, len(self.grids.operators)
+        if len(levels) < count:
+            raise SponError(f"{len(levels)} levels; allowed: {count} or more, as in the training")
+        ratios = [
+            abs(np.log(_mesh_size(level) / self.mesh_size)) for level in levels[: len(levels) - count + 1]
+        ]
         settings = {**self.settings, "coefficient": bool(self.uses_coefficient)}
-        levels = discretisation.levels[:count]
-        other = Multigrid(replace(discretisation, levels=levels), **settings)
+        first = int(np.argmin(ratios))
+        other = Multigrid(replace(discretisation, levels=levels[: first + count]), first=first, **settings)
         wanted = other.lift.weight.shape, other.read.weight.shape, other.grids.counts
         if wanted != (self.lift.weight.shape, self.read.weight.shape, self.grids.counts):
             raise SponError(
                 "spaces or levels of another kind; allowed: as many inputs, components and dimensions, and "
-                f"a coarsest of {count} levels that also has at most {LARGEST_DENSE} nodes or more"
+                f"the coarsest of {count} levels with more than {LARGEST_DENSE} nodes as here, or not"
             )
         other.settings["coefficient"] = self.settings["coefficient"]
         other.lift, other.cycles, other.read = self.lift, self.cycles, self.read
@@ -198,11 +212,16 @@ class Multigrid(Processor):
         """Map nodal features to latent fields, (nodes, batch, latent components)."""
         stiffness = self._stiffness(encoded)
         factor = self._factor(stiffness)
-        x = self.lift(encoded.features)
+        x = encoded.features
+        for restrict in self.above.restrict:
+            x = restrict(x)
+        x = self.lift(x)
         for cycle in self.cycles:
-            x = cycle(x, self.grids, stiffness, factor)
-        out: Tensor = self.read(x)
-        return out
+            x = cycle(x, self.grids, stiffness[self.first :], factor)
+        x = self.read(x)
+        for prolong in reversed(self.above.prolong):
+            x = prolong(x)
+        return x
 
 
 def _check(dtype: str, widths: Sequence[int], cycles: int, gamma: int, guess: str, guess_cycles: int) -> None:
@@ -216,6 +235,11 @@ def _check(dtype: str, widths: Sequence[int], cycles: int, gamma: int, guess: st
         raise SponError(
             f"guess '{guess}' by {guess_cycles} cycles; allowed: {', '.join(GUESSES)}, and one cycle or more"
         )
+
+
+def _mesh_size(level: Level) -> float:
+    """Mean distance of nodes."""
+    return float((level.lumped_mass.sum() / len(level.points)) ** (1.0 / level.gdim))
 
 
 def _is_scalar_field(discretisation: Discretisation) -> bool:

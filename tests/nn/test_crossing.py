@@ -1,0 +1,165 @@
+"""Networks on other meshes, their guesses and their choices."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import Diffusion, on_square
+
+import spon
+from meshes import mapped
+from spon.evaluation import relative_errors
+from spon.fem.mesh import TaggedMesh
+from spon.nn.norms import GramNorm, relative_error
+from spon.physics.kernels.physics import Physics
+
+
+def load(problem):
+    """Of the boundary flux 0.5 at the top, and f = 1 of the plate's equations: from one solution."""
+    m = np.ones(problem.discretisation.input.dofs)
+    return problem.discretisation.output.stiffness @ problem.solve(m)
+
+
+@pytest.fixture(scope="module")
+def equations(problem):
+    """F(u; κ) of the small problem: K(1) u = load at the free nodes."""
+    return Physics("diffusion", load(problem), "kappa")
+
+
+def build(d, guess="none", centre=False, physics=None, **settings):
+    settings = {"widths": (6, 8), "cycles": 1, "dtype": "float64"} | settings
+    processor = spon.Multigrid(d, guess=guess, **settings)
+    processor.use(physics)
+    return spon.OperatorNetwork(d, processor, "log", centre=centre)
+
+
+def h1(model, data):
+    return relative_errors(data, model.predict(data.inputs), "h1").mean()
+
+
+def test_a_network_runs_on_a_finer_mesh_with_a_similar_error(problem, dataset):
+    model = build(problem.discretisation, widths=(8, 12))
+    spon.train(model, dataset, spon.Training(epochs=20, learning_rate=1e-2))
+    finer = Diffusion(on_square(3, 3))
+    data = spon.generate(finer, 8, seed=2)
+    here, there = h1(model, spon.generate(problem, 8, seed=2)), h1(model.on(finer.discretisation), data)
+    assert there < 1.5 * here
+    assert there < 0.5 * relative_errors(data, 0 * data.outputs + data.outputs.mean(axis=0), "h1").mean()
+
+
+def test_a_network_runs_on_another_geometry_with_exact_boundary_values(problem, dataset):
+    model = build(problem.discretisation)
+    model.fit_normalisation(dataset.inputs, dataset.outputs)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(0))
+    bent = mapped(on_square(4, 0).finest.arrays, lambda x: (2 * x[0] + 0.3 * x[1] ** 2, x[1] + 0.1 * x[0]))
+    d = Diffusion(spon.Hierarchy.uniform(TaggedMesh(bent, on_square(1, 0).finest.comm), 2)).discretisation
+    view = model.on(d)
+    u = view.predict(np.random.default_rng(0).uniform(0.5, 2.0, (3, d.input.dofs)))
+    assert u.std(axis=0).max() > 1e-3
+    np.testing.assert_array_equal(d.constraint.violation(u), 0.0)
+    assert all(p is q for p, q in zip(model.parameters(), view.parameters(), strict=True))
+
+
+def test_a_network_on_its_own_mesh_is_itself(problem, dataset):
+    model = build(problem.discretisation, messages=True, gamma=2)
+    spon.train(model, dataset, spon.Training(epochs=1))
+    again = model.on(problem.discretisation)
+    np.testing.assert_array_equal(again.predict(dataset.inputs), model.predict(dataset.inputs))
+    moved = replace(problem.discretisation, levels=tuple(shifted(x) for x in problem.discretisation.levels))
+    np.testing.assert_allclose(
+        model.on(moved).predict(dataset.inputs), model.predict(dataset.inputs), atol=1e-9
+    )
+
+
+def shifted(level):
+    return replace(level, points=level.points + 100.0)
+
+
+def test_what_cannot_cross_is_refused(problem, dataset):
+    d = problem.discretisation
+    with pytest.raises(spon.SponError, match=r"mean of the training outputs.*centre=False"):
+        build(d, centre=True).on(d)
+    with pytest.raises(spon.SponError, match="2 levels; allowed: 3 or more"):
+        build(d).on(Diffusion(on_square(3, 1)).discretisation)
+    with pytest.raises(spon.SponError, match=r"spaces k \(.*allowed: those of the network, kappa"):
+        build(d).on(replace(d, inputs={"k": d.input}))
+
+
+def test_cycles_converge_to_the_solution(problem, dataset, equations):
+    """u0 after n cycles: the energy error falls by a factor each; the residual feature vanishes with it."""
+    d = problem.discretisation
+    errors = []
+    for cycles in (1, 2, 6):
+        model = build(d, "start", physics=equations, guess_cycles=cycles)
+        raw = torch.as_tensor(dataset.inputs)
+        known = model.processor.known(model._encoded(raw, None))
+        u = d.constraint.shift + known.start.numpy()
+        errors.append(relative_errors(dataset, u, "h1").max())
+    print(errors)
+    assert errors[0] < 0.25
+    assert errors[1] < 0.3 * errors[0]
+    assert errors[2] < 1e-4
+    assert known.features[:, :, 1].abs().max() < 1e-4
+
+
+def test_an_untrained_start_is_the_cycle_and_its_mean_error(problem, dataset, equations):
+    model = build(problem.discretisation, "start", physics=equations)
+    plain = build(problem.discretisation, "feature", physics=equations, centre=True)
+    for network in (model, plain):
+        network.fit_normalisation(dataset.inputs, dataset.outputs)
+    assert h1(model, dataset) < 0.3 * h1(plain, dataset)
+    fixed = problem.constraint.fixed
+    np.testing.assert_array_equal(
+        model.predict(dataset.inputs)[:, fixed], np.tile(problem.constraint.shift[fixed], (len(dataset), 1))
+    )
+
+
+def test_guesses_are_refused_where_there_is_none(problem, equations):
+    d = problem.discretisation
+    with pytest.raises(spon.SponError, match="needs the load of the equations"):
+        spon.OperatorNetwork(d, spon.Multigrid(d, guess="feature")).predict(np.ones((1, d.input.dofs)))
+    for bad in (None, replace(equations, kernel="elasticity")):
+        with pytest.raises(spon.SponError, match="allowed: diffusion"):
+            spon.Multigrid(d, guess="start").use(bad)
+    with pytest.raises(spon.SponError, match=r"guess 'start' .* and a coefficient as first input"):
+        spon.Multigrid(d, guess="start", coefficient=False)
+    with pytest.raises(spon.SponError, match="guess 'exact' by 1 cycles; allowed: none, feature, start"):
+        spon.Multigrid(d, guess="exact")
+    with pytest.raises(spon.SponError, match=r"gamma = 3; allowed: 1 \(V-cycle\), 2 \(W-cycle\)"):
+        spon.Multigrid(d, gamma=3)
+
+
+def test_signed_inputs_are_no_coefficients(problem, dataset):
+    d = problem.discretisation
+    model = spon.OperatorNetwork(d, spon.Multigrid(d, widths=(4,), dtype="float64"))
+    model.fit_normalisation(dataset.inputs, dataset.outputs)
+    assert bool(model.processor.uses_coefficient)
+    signed = dataset.inputs - dataset.inputs.mean()
+    model.fit_normalisation(signed, dataset.outputs)
+    assert not bool(model.processor.uses_coefficient)
+    assert np.isfinite(model.predict(signed)).all()
+    again = spon.OperatorNetwork(d, spon.Multigrid(d, widths=(4,), dtype="float64"))
+    again.load_state_dict(model.state_dict())
+    np.testing.assert_array_equal(again.predict(signed), model.predict(signed))
+
+
+def test_four_samples_are_learned_by_heart():
+    small = Diffusion(on_square(2, 1))
+    data = spon.generate(small, 4, seed=3)
+    model = build(small.discretisation, widths=(16, 16), centre=True)
+    model.fit_normalisation(data.inputs, data.outputs)
+    inputs, outputs = (torch.as_tensor(a) for a in (data.inputs, data.outputs))
+    norm = GramNorm(small.discretisation, "h1")
+    optimiser = torch.optim.LBFGS(model.parameters(), max_iter=150, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = relative_error(norm, model(inputs), outputs).square().mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    assert h1(model, data) < 1e-3
