@@ -99,3 +99,19 @@ def test_alike_samples_follow_each_other(problem):
 def test_other_solvers_have_no_costs(problem, tmp_path):
     SharedCosts(tmp_path, problem.system.solver, SELF, 0, 1).exchange()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recycled_solves_are_there_on_request(tmp_path):
+    kind = spon.load_problem(spon.find_problem("helmholtz.py")).Helmholtz
+    direct, recycled = (kind.from_mesh(None, SELF, refinements=0) for _ in range(2))
+    direct.solver_options, recycled.solver_options = None, "recycled"
+    made = []
+    for problem in (direct, recycled):
+        generate_file(
+            problem, tmp_path / "a.h5", Generation(22, similar=True, force=True, overwrite=True), SELF
+        )
+        made.append(spon.Dataset.load(tmp_path / "a.h5"))
+        (tmp_path / "a.h5").unlink()
+    np.testing.assert_allclose(made[0].outputs, made[1].outputs, atol=1e-8)
+    assert max(made[1].statistics["iterations"]) > 3
+    assert len(made[1]) == 22

@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 import spon
 from meshes import box
-from spon.fem.arms import Arm, standard_arms
+from spon.fem.arms import Arm, ArmSolver, standard_arms
 from spon.fem.assembly import assembled, assembled_vector
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.mesh import TaggedMesh
@@ -282,3 +282,41 @@ def test_trials_are_divided_and_what_others_know_is_not_tried():
             solver.solve(matrix, systems.rhs)
         assert {record.arm for record in solver.log} == {"a", "b", "d"}
         assert set(solver.costs) == {"a", "b", "d"}  # its own
+
+
+@pytest.mark.parametrize(
+    ("spent", "residual", "early", "stopped"),
+    [
+        (0.3, 0.5, True, True),  # 33 times as long
+        (0.3, 2.0, True, True),  # it grows
+        (0.3, 0.5, False, False),  # the quickest has its time
+        (0.2, 0.5, True, False),  # too soon to say
+        (0.3, 1e-4, True, False),  # 2.5 times as long: less than it may
+        (1.1, 1e-9, False, True),  # its time is over
+    ],
+)
+def test_an_arm_is_stopped_as_soon_as_it_is_clearly_slow(monkeypatch, spent, residual, early, stopped):
+    monkeypatch.setattr("spon.fem.arms.time.perf_counter", lambda: 100.0 + spent)
+    solver = ArmSolver(MPI.COMM_SELF, Arm("cg", JACOBI))
+    solver._start = solver._iterating = 100.0
+    solver._first, solver._target, solver._seconds, solver._early = 1.0, 1e-10, 1.0, early
+    projected = solver._late(residual)
+    assert (projected > 0) == stopped
+    if stopped:
+        assert projected >= 1.0
+    solver.destroy()
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize(
+    ("symmetric", "definite"), [(True, True), (True, False), (False, True), (False, False)]
+)
+@pytest.mark.parametrize("unknowns", [1000, 100_000, 1_000_000])
+def test_standard_arms_lend_before_they_borrow(dim, symmetric, definite, unknowns):
+    arms = standard_arms(MPI.COMM_SELF, unknowns, dim, symmetric, definite, singular=False)
+    names = [arm.name for arm in arms]
+    assert len(set(names)) == len(names)
+    for k, arm in enumerate(arms):
+        assert arm.shares in ("", *names[:k])
+    factorised = any(arm.options["ksp_type"] == "preonly" for arm in arms)
+    assert factorised == (unknowns <= 200_000)
