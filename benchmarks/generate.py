@@ -5,10 +5,10 @@ drawn on all sides. User's loop: for every sample the form, the matrix and DOLFI
 space, boundary conditions and compiled code are kept. Tuned: `Problem.solution` with a `TunedSolver`, its
 trials of all arms included. Best arm: the one that took least for one of 4 systems, alone, at the same
 tolerance. Each is a process of its own with one thread, timed after a first sample; best arm and
-tuned take turns three times, and the best of each counts, also for two ranks; CPU: the same ratio by processor
-time, which other work on the machine disturbs less. Efficiency: two ranks with a mesh each that share the
-samples and what they find out about solvers, their samples per second over twice those of one rank; that of
-the best arm alone is what the machine allows.
+tuned take turns three times, and the best of each counts, also for two ranks; CPU: the same ratio by
+processor time, which other work on the machine disturbs less. Efficiency: two ranks with a mesh each that
+share the samples and what they find out about solvers, their samples per second over twice those of one
+rank; that of the best arm alone is what the machine allows.
 
 Bound: the user's seconds over those of the quickest solver's factorisation (or iterations) and solve alone.
 No assembly, however quick, gets beyond. Assembled: what assembly and reduction of the matrix take of a

@@ -90,6 +90,7 @@ def test_a_first_cost_that_does_not_recur_is_forgotten():
         new = arm not in chosen
         chosen.append(arm)
         selection.cost(firsts[arm] if new else later[arm], recurs=not (new and arm == 0))
+        assert np.isnan(selection.own[0]) == (len(chosen) == 1)  # others would believe it
     assert chosen[:3] == [0, 0, 1]  # one more try of the arm whose first cost said little
     np.testing.assert_array_equal(selection.costs, later)
     assert chosen.count(0) > 30

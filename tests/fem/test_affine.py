@@ -77,7 +77,7 @@ def test_the_map_gives_the_assembled_system(cell, degree, components, element, f
     affine = case.make()
     assert affine is not None
     for seed in (1, 2):
-        case.draw(seed)
+        matrix = case.draw(seed)
         version, expected = case.system.version, case.system.matrix.getValuesCSR()
         load = case.system.rhs.array_r.copy()
         case.system.rhs.set(0.0)
@@ -89,6 +89,10 @@ def test_the_map_gives_the_assembled_system(cell, degree, components, element, f
         np.testing.assert_allclose(found[2], expected[2], atol=1e-13 * np.abs(expected[2]).max())
         np.testing.assert_allclose(case.system.rhs.array_r, load, atol=1e-12 * np.abs(load).max())
         assert case.system.version == version + 1
+        case.m.x.array[:] = 1.0
+        affine.load(case.rhs)
+        case.system.load(matrix, case.rhs)  # what it held before is not there any more
+        np.testing.assert_array_equal(case.system.matrix.getValuesCSR()[2], expected[2])
 
 
 def test_forms_that_are_not_affine_have_no_map():
