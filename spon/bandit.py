@@ -45,11 +45,15 @@ class TsallisInf:
         """Number of losses seen."""
         return self._rounds
 
-    def probabilities(self, allowed: npt.NDArray[np.bool_] | None = None) -> Floats:
+    def probabilities(
+        self, allowed: npt.NDArray[np.bool_] | None = None, expected: Floats | None = None
+    ) -> Floats:
         """Return the distribution of the next arm, (arms,).
 
         Args:
             allowed: (arms,) False for arms to leave out in this round; default: all are allowed.
+            expected: (arms,) ≥ 0, losses that are counted as if seen already, anew in every round, so that
+                what is expected may change (optimistic: C.-Y. Wei, H. Luo, COLT 2018); default: 0.
 
         Raises:
             SponError: wrong shape, or no arm is allowed.
@@ -60,28 +64,21 @@ class TsallisInf:
             raise SponError(
                 f"{mask.sum()} arms allowed by shape {mask.shape}; allowed: ({len(out)},), at least 1"
             )
-        out[mask] = _distribution(self._losses[mask], 2.0 / np.sqrt(self._rounds + 1.0))
+        losses = self._losses if expected is None else self._losses + expected
+        out[mask] = _distribution(losses[mask], 2.0 / np.sqrt(self._rounds + 1.0))
         return out
 
-    def choose(self, allowed: npt.NDArray[np.bool_] | None = None) -> int:
+    def choose(self, allowed: npt.NDArray[np.bool_] | None = None, expected: Floats | None = None) -> int:
         """Draw an arm.
 
         Args:
             allowed: as in `probabilities`.
+            expected: as in `probabilities`.
 
         Returns:
             Its number.
         """
-        return int(self._rng.choice(len(self._losses), p=self.probabilities(allowed)))
-
-    def expect(self, losses: Floats, rounds: float) -> None:
-        """Begin as if arms had been seen to lose something for a number of rounds.
-
-        Args:
-            losses: (arms,) in [0, 1].
-            rounds: the weight of this knowledge.
-        """
-        self._losses += rounds * np.asarray(losses)
+        return int(self._rng.choice(len(self._losses), p=self.probabilities(allowed, expected)))
 
     def update(self, arm: int, loss: float, probability: float, predicted: Floats | None = None) -> None:
         """Take note of what a drawn arm has cost.

@@ -35,6 +35,9 @@ def add_parser(verbs: Any) -> None:
     )
     add("--batch-size", metavar="B", type=int, default=1, help="samples solved at a time; default: 1")
     add("--shard-size", metavar="S", type=int, default=16, help="samples written at a time; default: 16")
+    add(
+        "--similar", action="store_true", help="solve samples that are alike one after the other; hardly pays"
+    )
     add("--dry-run", action="store_true", help="solve two samples and say what all would take")
     add("--overwrite", action="store_true", help="discard the start of another generation in FILE.parts")
     add("--force", action="store_true", help="replace a FILE that this command does not continue")
@@ -68,6 +71,7 @@ def run(chosen: argparse.Namespace) -> None:
         chosen.shard_size,
         chosen.overwrite,
         chosen.force,
+        chosen.similar,
     )
     problem, group = _problem(chosen, comm)
 

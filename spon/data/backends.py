@@ -13,12 +13,14 @@ import numpy.typing as npt
 from spon.data.blocks import Block
 from spon.data.dataset import Failure
 from spon.data.fields import generator
+from spon.data.ordering import nearest_neighbour_order
 from spon.errors import SponError, agree
 from spon.physics.assembled.problem import Problem, Solution
 
 __all__ = ["BACKENDS", "Backend", "PetscBackend", "TorchBackend", "draw", "make_backend", "solve_samples"]
 
 Floats = npt.NDArray[np.float64]
+_ALIKE = 64  # samples that are put in order together
 
 
 class Backend(ABC):
@@ -171,7 +173,7 @@ def draw(problem: Problem, seed: int, number: int) -> Floats:
 
 
 def solve_samples(
-    backend: Backend, numbers: Sequence[int], seed: int, batch_size: int = 1
+    backend: Backend, numbers: Sequence[int], seed: int, batch_size: int = 1, similar: bool = False
 ) -> Iterator[Block]:
     """Draw and solve, one block of samples after the other. Collective over the problem's ranks.
 
@@ -182,14 +184,13 @@ def solve_samples(
         numbers: of the samples.
         seed: of the inputs.
         batch_size: samples that are solved at a time.
+        similar: whether to solve each 64 samples in an order in which neighbours are alike.
 
     Raises:
         SponError: inputs that cannot be drawn.
     """
     problem = backend.problem
-    for start in range(0, len(numbers), batch_size):
-        chosen = [int(n) for n in numbers[start : start + batch_size]]
-        inputs = np.array([draw(problem, seed, number) for number in chosen])
+    for chosen, inputs in _drawn(problem, numbers, seed, batch_size, similar):
         solvable = np.flatnonzero(np.isfinite(inputs).all(axis=1))
         outcomes: list[Solution | Failure] = [Failure(n, "the inputs are not finite") for n in chosen]
         if len(solvable):
@@ -197,6 +198,22 @@ def solve_samples(
             for k, outcome in zip(solvable, solved, strict=True):
                 outcomes[k] = _finite(chosen[k], outcome)
         yield Block.of(chosen, inputs, outcomes, problem.discretisation.dofs)
+
+
+def _drawn(
+    problem: Problem, numbers: Sequence[int], seed: int, batch_size: int, similar: bool
+) -> Iterator[tuple[list[int], Floats]]:
+    """Numbers and inputs of each batch."""
+    window = max(_ALIKE, batch_size) if similar else batch_size
+    for start in range(0, len(numbers), window):
+        chosen = [int(n) for n in numbers[start : start + window]]
+        inputs = np.array([draw(problem, seed, number) for number in chosen])
+        if similar:
+            order = nearest_neighbour_order(np.nan_to_num(inputs))
+            chosen, inputs = [chosen[k] for k in order], inputs[order]
+        for first in range(0, len(chosen), batch_size):
+            part = slice(first, first + batch_size)
+            yield chosen[part], inputs[part]
 
 
 def _finite(number: int, outcome: Solution | Failure) -> Solution | Failure:

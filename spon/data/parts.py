@@ -6,6 +6,7 @@ Layout of `FILE.parts`, beside FILE:
 - `shard-NUMBER.h5`: a block of finished samples, solved and failed, named by the lowest number among them:
   `numbers`, `inputs`, `outputs`, `statistics/NAME`, `failures/numbers` and `failures/reasons` as in a data
   set; attributes `manifest`, the digest of the manifest, and `checksum`;
+- `costs-GROUP.json`: what solves have cost by each method of a tuned solver (`spon.data.costs`);
 - `merged.h5`: the data set, about to be renamed to FILE;
 - `lock`: held by the run that writes here, and released by the system however that ends;
 - anything else was left by a killed run, and is removed by the next one.
@@ -27,6 +28,7 @@ from typing import IO
 import h5py
 
 from spon.data.blocks import Block
+from spon.data.costs import COSTS
 from spon.data.dataset import Dataset
 from spon.data.manifest import Manifest
 from spon.errors import SponError
@@ -101,7 +103,8 @@ class Parts:
 
     def _tidy(self, keep_shards: bool) -> None:
         for path in sorted(self.folder.iterdir()):
-            if path.name in (_MANIFEST, _LOCK) or (keep_shards and path.match("shard-*.h5")):
+            kept = keep_shards and any(map(path.match, ("shard-*.h5", COSTS)))
+            if path.name in (_MANIFEST, _LOCK) or kept:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

@@ -81,6 +81,25 @@ class Krylov:
             self.ksp.setOperators(system.matrix, preconditioned)
             self._attached = True
 
+    def reuse(self, kept: bool) -> None:
+        """Say whether the preconditioner stays as it is where the matrix has changed."""
+        self.ksp.getPC().setReusePreconditioner(kept)
+
+    def set_up(self, system: ReducedSystem) -> None:
+        """Set up the preconditioner for the system's matrix. Collective.
+
+        Raises:
+            SponError: PETSc raised an error.
+        """
+        self.attach(system)
+        try:
+            with nullcontext() if self._solved else self._set():
+                self.ksp.setUp()
+                self.ksp.getPC().setUp()  # also where the matrix has other values than before
+                self.ksp.setUpOnBlocks()
+        except PETSc.Error as error:
+            raise SponError(f"the linear solver failed: PETSc error {error.ierr}") from error
+
     def solve(self, system: ReducedSystem) -> None:
         """Write the system's û. Collective.
 

@@ -111,6 +111,17 @@ class RecyclingSolver:
             SponError: sizes that do not fit; the preconditioner is singular; the tolerance was not reached.
         """
         self.system.load(matrix, rhs, shift)
+        return self.solve_loaded()
+
+    def solve_loaded(self) -> Floats:
+        """Solve what `system` holds.
+
+        Returns:
+            As `solve`.
+
+        Raises:
+            SponError: the preconditioner is singular; the tolerance was not reached.
+        """
         size = float(self.system.rhs.norm())
         if not np.isfinite(size):
             raise SponError("the linear solver did not start: the right-hand side is not finite")
@@ -153,6 +164,11 @@ class RecyclingSolver:
         made = fresh and self._kind is not None
         self.log.append(RecycledSolve(product.calls, preconditioner.calls, relative, made))
         return self.system.solution()
+
+    @property
+    def statistics(self) -> dict[str, float]:
+        """Iterations and relative residual of the last solve."""
+        return {"iterations": float(self.log[-1].preconditioned), "residual": self.log[-1].residual}
 
     def destroy(self) -> None:
         """Free the PETSc objects; the solver cannot be used afterwards."""

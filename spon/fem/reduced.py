@@ -65,6 +65,7 @@ class ReducedSystem:
             self._near = span(constraint.free(near + constraint.shift), self.x, columns)
         self._matrix: PETSc.Mat | None = None
         self._source: tuple[Any, int, int] | None = None
+        self._filled: tuple[Floats, PETSc.Mat] | None = None
         self.version = 0
 
     @property
@@ -72,6 +73,33 @@ class ReducedSystem:
         """Zᵀ A Z of the last A that was loaded."""
         assert self._matrix is not None
         return self._matrix
+
+    @property
+    def singular(self) -> bool:
+        """Whether there is a nullspace."""
+        return self._kernel is not None
+
+    @property
+    def live_shift(self) -> PETSc.Vec:
+        """u_g of the system that was loaded last, distributed as the space."""
+        return self._shift
+
+    def fill(self, values: Floats, rhs: Floats) -> None:
+        """Take a system that is reduced already, on one rank.
+
+        Args:
+            values: of ZᵀAZ, in the order of the CSR arrays that `matrix` had when it was loaded.
+            rhs: (free DoFs,) Zᵀ (b − A u_g).
+        """
+        if self._filled is None:
+            csr = self.matrix.getValuesCSR()
+            shared = PETSc.Mat().createAIJWithArrays(self.matrix.getSizes(), csr, comm=self.comm)
+            self._filled = csr[2], shared
+        self._filled[0][:] = values
+        self._filled[1].copy(self.matrix, structure=PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+        self.rhs.array_w[:] = rhs
+        self._source = None
+        self.version += 1
 
     def load(self, matrix: PETSc.Mat, rhs: PETSc.Vec, shift: Floats | None = None) -> None:
         """Reduce one system. Collective.
@@ -141,4 +169,6 @@ class ReducedSystem:
         for one in (self._matrix, self.Z, self._nullspace, self._near, self._kernel, *vectors):
             if one is not None:
                 one.destroy()
+        if self._filled is not None:
+            self._filled[1].destroy()
         PETSc.garbage_cleanup(self.comm)

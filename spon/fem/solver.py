@@ -83,6 +83,17 @@ class ConstrainedSolver:
             SponError: sizes that do not fit; the solver did not converge.
         """
         self.system.load(matrix, rhs, shift)
+        return self.solve_loaded()
+
+    def solve_loaded(self) -> Floats:
+        """Solve what `system` holds. Collective.
+
+        Returns:
+            As `solve`.
+
+        Raises:
+            SponError: the solver did not converge.
+        """
         self._krylov.solve(self.system)
         self._check()
         return self.system.solution()

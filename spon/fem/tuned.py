@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -21,8 +21,9 @@ from spon.selection import Selection
 __all__ = ["ArmTotal", "SolveRecord", "TunedSolver"]
 
 Floats = npt.NDArray[np.float64]
-_PATIENCE = 10.0  # times the usual cost after which an arm is stopped
-_GRACE = 0.02  # seconds that an arm has anyway: less may be a whim of the operating system
+_PATIENCE = 10.0  # times the usual cost after which the quickest arm is stopped: systems differ
+_TRIAL = 1.5  # times the usual cost after which another one is
+_GRACE = 0.003  # seconds that an arm has anyway: less may be a whim of the operating system
 _ROUNDING = 16 * np.finfo(np.float64).eps
 _SINGULAR = 1e-6  # of the right-hand side: rounding leaves more only where the matrix is singular
 
@@ -34,7 +35,8 @@ class SolveRecord:
     Args:
         system: its number, from 0.
         arm: tried first; empty if no arm was left.
-        solver: that delivered the solution: `arm`, or "last resort", a factorisation.
+        solver: that delivered the solution: `arm`, or if that did not, the quickest of the others, or
+            "last resort", a factorisation.
         seconds: of both, set-up included, of the slowest rank; reduction of the system excluded.
         iterations: of the arm.
         residual: ‖Zᵀ (b − A u)‖ / ‖Zᵀ (b − A u_g)‖, measured afterwards.
@@ -65,8 +67,9 @@ class TunedSolver:
 
     After each arm was tried once or twice, `spon.selection.Selection` draws them by their wall times,
     set-up of the preconditioner included (after M. Khodak et al., "Learning to relax", ICLR 2024, who
-    tune ω by a Tsallis bandit). All arms share one reduced matrix. An arm that takes ten times as long as
-    usual is stopped, and the system solved by a factorisation. Whatever the arm, the residual is
+    tune ω by a Tsallis bandit). All arms share one reduced matrix. An iterative arm is stopped as soon as it
+    is clear that it takes longer than one and a half times the quickest arm, which then solves the system;
+    the quickest itself, at ten times its usual time. Whatever the arm, the residual is
     measured: solutions agree to the tolerance, not to the last bit, and which arm solves which system
     varies from run to run with the clock. Each arm keeps what its preconditioner has set up: memory for
     several factorisations.
@@ -108,7 +111,8 @@ class TunedSolver:
         singular = nullspace is not None
         if arms is None:
             dim = order.mesh.dolfinx.topology.dim
-            arms = standard_arms(comm, free, dim, symmetric, definite, singular)
+            components = order.space.dofmap.bs
+            arms = standard_arms(comm, free, dim, symmetric, definite, singular, components)
         names = [arm.name for arm in arms]
         if len({*names}) < len(names) or "last resort" in names or any(arm.lag < 1 for arm in arms):
             raise SponError(
@@ -121,7 +125,7 @@ class TunedSolver:
         self._solvers: list[ArmSolver] = []
         for arm in arms:
             try:
-                self._solvers.append(ArmSolver(comm, arm))
+                self._solvers.append(ArmSolver(comm, arm, self._lender(arm)))
             except SponError as error:
                 self.dropped[arm.name] = str(error)
         self._selection = Selection(max(1, len(self._solvers)), seed)
@@ -145,6 +149,17 @@ class TunedSolver:
                 reached the tolerance.
         """
         self.system.load(matrix, rhs, shift)
+        return self.solve_loaded()
+
+    def solve_loaded(self) -> Floats:
+        """Solve what `system` holds. Collective.
+
+        Returns:
+            As `solve`.
+
+        Raises:
+            SponError: a right-hand side that is not finite; no solver reached the tolerance.
+        """
         size = float(self.system.rhs.norm())
         if not np.isfinite(size):
             raise SponError("the linear solver did not start: the right-hand side is not finite")
@@ -152,18 +167,22 @@ class TunedSolver:
         name, seconds, steps, failure, residual = "", 0.0, 0, "no arm is left", np.inf
         if number is not None:
             name = self._solvers[number].arm.name
-            tried = self._solvers[number].attempt(self.system, self.rtol * size, self._budget())
+            early = number != self._selection.best
+            tried = self._solvers[number].attempt(self.system, self.rtol * size, self._budget(early), early)
             failure, residual = self._verdict(tried, size)
             seconds, steps = tried.setup + tried.iterating, tried.iterations
-        solver = "last resort" if failure else name
-        if failure:
-            rescue = self._last_resort.attempt(self.system, self.rtol * size, np.inf)
+        solver, trouble = name, failure
+        reasons = [f"{name or '-'}: {failure}"]
+        for rescuer in self._rescuers(number) if failure else []:
+            rescue = rescuer.attempt(self.system, self.rtol * size, np.inf)
+            solver = rescuer.arm.name
             trouble, residual = self._verdict(rescue, size)
-            if trouble:
-                raise SponError(
-                    f"no solver reached the tolerance: {name or '-'}: {failure}; {solver}: {trouble}"
-                )
             seconds += rescue.setup + rescue.iterating
+            if not trouble:
+                break
+            reasons.append(f"{solver}: {trouble}")
+        if trouble:
+            raise SponError(f"no solver reached the tolerance: {'; '.join(reasons)}")
         if number is not None:
             self._tell(number, tried, failure, seconds)
         left = residual / size if size else 0.0
@@ -183,8 +202,56 @@ class TunedSolver:
         number = names.index(last.solver) if last.solver in names else -1
         return {"iterations": float(last.iterations), "residual": last.residual, "arm": float(number)}
 
-    def _budget(self) -> float:
-        return max(_PATIENCE * self._selection.usual, _GRACE)
+    @property
+    def costs(self) -> dict[str, float]:
+        """Seconds that a system takes by each arm that was tried here, by its name."""
+        names = [solver.arm.name for solver in self._solvers]
+        own = self._selection.own[: len(names)]
+        return {name: float(cost) for name, cost in zip(names, own, strict=True) if np.isfinite(cost)}
+
+    @property
+    def untried(self) -> bool:
+        """Whether there are arms of which no cost is known, so that `learn` may spare a trial."""
+        return self._selection.untried
+
+    def learn(self, costs: Mapping[str, float]) -> None:
+        """Take over costs that others have measured for like systems. The same on all ranks.
+
+        Args:
+            costs: seconds by name of the arm, as in `costs` of theirs.
+        """
+        if self._solvers:
+            names = [solver.arm.name for solver in self._solvers]
+            self._selection.learn(np.array([costs.get(name, np.nan) for name in names]))
+
+    def divide_trials(self, index: int, groups: int) -> None:
+        """Try the first arm, then a share of the others, then the rest, unless others were quicker to.
+
+        Args:
+            index: of this solver among those that share their costs.
+            groups: number of these.
+        """
+        others = range(1, len(self._solvers))
+        mine = [arm for arm in others if arm % groups == index]
+        self._selection.order([0, *mine, *(arm for arm in others if arm not in mine)])
+
+    def _lender(self, arm: Arm) -> ArmSolver | None:
+        for solver in self._solvers:
+            if solver.arm.name == arm.shares:
+                return solver
+        if arm.shares:
+            raise SponError(
+                f"arm '{arm.name}' shares the preconditioner of '{arm.shares}', which is not there"
+            )
+        return None
+
+    def _rescuers(self, failed: int | None) -> list[ArmSolver]:
+        best = self._selection.best
+        others = [] if best is None or best == failed else [self._solvers[best]]
+        return [*others, self._last_resort]
+
+    def _budget(self, early: bool) -> float:
+        return max((_TRIAL if early else _PATIENCE) * self._selection.usual, _GRACE)
 
     def _verdict(self, tried: Attempt, size: float) -> tuple[str, float]:
         """Return why the present û is no solution (empty if it is one) and the norm of its residual."""
@@ -199,11 +266,13 @@ class TunedSolver:
         return f"residual norm {left:.3g}, right-hand side {size:.3g}", left
 
     def _tell(self, number: int, tried: Attempt, failure: str, seconds: float) -> None:
-        if failure:
+        if tried.stopped:
+            self._selection.slow(tried.stopped)
+        elif failure:
             self._selection.failure(seconds)
         else:
             # the first factorisation orders the unknowns too, which the others need not
-            once = tried.setup > tried.iterating and self._solvers[number].arm.lag == 1
+            once = self._solvers[number].arm.options.get("ksp_type") == "preonly"
             self._selection.cost(tried.charge, recurs=not once)
         if tried.broken:
             self.dropped[self._solvers[number].arm.name] = failure

@@ -8,7 +8,7 @@ from mpi4py import MPI
 
 import spon
 from meshes import box
-from spon.fem.arms import Arm, standard_arms
+from spon.fem.arms import Arm, ArmSolver, standard_arms
 from spon.fem.assembly import assembled, assembled_vector
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.mesh import TaggedMesh
@@ -60,13 +60,14 @@ class Systems:
     def arms(self):
         kind = {"symmetric": True, "definite": True, "nullspace": None} | self.options
         singular = kind.pop("nullspace") is not None
-        return standard_arms(WORLD, self.order.size, 2, singular=singular, **kind)
+        components = self.order.space.dofmap.bs
+        return standard_arms(WORLD, self.order.size, 2, singular=singular, components=components, **kind)
 
 
 @pytest.fixture
 def patient(monkeypatch):
     """No arm is stopped for being slow: the test does not depend on the clock."""
-    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver: np.inf)
+    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver, early: np.inf)
 
 
 KINDS = ["diffusion", "elasticity", "advection", "indefinite", "singular"]
@@ -89,7 +90,8 @@ def test_solutions_are_those_of_a_factorisation(kind):
     assert len(totals) == len(systems.arms())
     assert max(record.residual for record in log) <= 2e-10
     assert all(record.seconds > 0 for record in log)
-    assert {record.solver for record in log if record.failure} <= {"last resort"}
+    assert {record.solver for record in log if record.failure} <= {"last resort", *totals}
+    assert not any(record.solver == record.arm for record in log if record.failure)
     assert all(record.solver == record.arm for record in log if not record.failure)
     by_arms = [record for record in log if record.arm]
     assert sum(total.systems for total in totals.values()) == len(by_arms)
@@ -105,13 +107,16 @@ def test_every_arm_solves(kind):
     matrices = [systems.matrix(sample) for sample in range(2)]
     expected = [systems.direct(matrix) for matrix in matrices]
     arms = systems.arms()
-    assert len(arms) >= 5
+    assert len(arms) >= 3
+    by_name = {arm.name: arm for arm in arms}
     for arm in arms:
-        with systems.tuned([arm]) as solver:
-            for matrix, values in zip(matrices, expected, strict=True):
-                found = systems.order.gather(solver.solve(matrix, systems.rhs))
-                np.testing.assert_allclose(found, values, atol=1e-8 * np.abs(values).max())
-            assert [record.failure for record in solver.log] == ["", ""], arm
+        needed = [by_name[arm.shares], arm] if arm.shares else [arm]
+        with systems.tuned(needed) as solver:
+            for k in (0, 1, 0, 1):
+                found = systems.order.gather(solver.solve(matrices[k], systems.rhs))
+                np.testing.assert_allclose(found, expected[k], atol=1e-8 * np.abs(expected[k]).max())
+            assert {record.arm for record in solver.log} == {one.name for one in needed}
+            assert all(record.failure == "" for record in solver.log), arm
             assert not solver.dropped
 
 
@@ -145,13 +150,13 @@ def test_failing_arms_are_replaced():
 def test_slow_arms_are_stopped(monkeypatch):
     systems = Systems("diffusion")
     matrix = systems.matrix(0)
-    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver: 0.0)
+    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver, early: 0.0)
     with systems.tuned([Arm("slow", JACOBI)]) as solver:
         found = systems.order.gather(solver.solve(matrix, systems.rhs))
         np.testing.assert_allclose(found, systems.direct(matrix), atol=1e-10)
         record = solver.log[0]
-    assert (record.arm, record.solver, record.iterations) == ("slow", "last resort", 8)
-    assert record.failure.startswith("stopped after")
+    assert (record.arm, record.solver, record.iterations) == ("slow", "last resort", 4)
+    assert record.failure.startswith("stopped")
 
 
 class Counting:
@@ -220,3 +225,98 @@ def test_a_load_of_zero_has_the_shift_as_its_solution():
         found = solver.solve(systems.matrix(0), zero, shift=np.zeros(systems.order.size))
         assert solver.log[0].residual == 0.0
     assert np.abs(found).max(initial=0.0) == 0.0
+
+
+@pytest.mark.mpi
+@pytest.mark.usefixtures("patient")
+def test_a_shared_factorisation_is_as_old_as_it_may_be():
+    systems = Systems("diffusion", n=6)
+    exact = {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "mumps"}
+    arms = [Arm("exact", exact), Arm("lagged", {"ksp_type": "cg"}, lag=3, shares="exact")]
+    with systems.tuned(arms) as solver:
+        lender, lagged = solver._solvers
+        steps = []
+        for sample in range(8):
+            matrix = systems.matrix(sample)
+            solver.system.load(matrix, systems.rhs)
+            size = solver.system.rhs.norm()
+            attempt = (lender if sample == 0 else lagged).attempt(solver.system, 1e-10 * size, np.inf)
+            assert attempt.failure == ""
+            steps.append(attempt.iterations)
+            found = systems.order.gather(solver.system.solution())
+            np.testing.assert_allclose(found, systems.direct(matrix), atol=1e-8 * np.abs(found).max())
+    assert [count <= 2 for count in steps] == [sample % 3 == 0 for sample in range(8)]
+    with systems.tuned([Arm("lagged", {"ksp_type": "cg"}, shares="nobody")]) as solver:
+        assert "'nobody', which is not there" in solver.dropped["lagged"]
+
+
+@pytest.mark.mpi
+def test_an_arm_that_is_stopped_is_replaced_by_the_quickest(monkeypatch):
+    monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver, early: 0.0 if early else np.inf)
+    systems = Systems("diffusion", n=12)
+    arms = [Arm("exact", {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "mumps"})]
+    arms.append(Arm("crawling", JACOBI))
+    with systems.tuned(arms) as solver:
+        for sample in range(3):
+            matrix = systems.matrix(sample)
+            found = systems.order.gather(solver.solve(matrix, systems.rhs))
+            np.testing.assert_allclose(found, systems.direct(matrix), atol=1e-8 * np.abs(found).max())
+        tried = [record for record in solver.log if record.arm == "crawling"]
+        assert [record.solver for record in tried] == ["exact"]
+        assert solver.costs.keys() == {"exact", "crawling"}
+        assert not solver.untried
+
+
+@pytest.mark.mpi
+def test_trials_are_divided_and_what_others_know_is_not_tried():
+    systems = Systems("diffusion", n=6)
+    arms = [Arm(name, JACOBI) for name in "abcde"]
+    matrix = systems.matrix(0)
+    with systems.tuned(arms) as solver:
+        solver.divide_trials(1, 2)
+        for _ in range(3):
+            solver.solve(matrix, systems.rhs)
+        assert [record.arm for record in solver.log] == ["a", "b", "d"]
+        solver.learn({"c": 1e3, "e": 2e3, "unknown": 1.0})
+        for _ in range(6):
+            solver.solve(matrix, systems.rhs)
+        assert {record.arm for record in solver.log} == {"a", "b", "d"}
+        assert set(solver.costs) == {"a", "b", "d"}  # its own
+
+
+@pytest.mark.parametrize(
+    ("spent", "residual", "early", "stopped"),
+    [
+        (0.3, 0.5, True, True),  # 33 times as long
+        (0.3, 2.0, True, True),  # it grows
+        (0.3, 0.5, False, False),  # the quickest has its time
+        (0.2, 0.5, True, False),  # too soon to say
+        (0.3, 1e-4, True, False),  # 2.5 times as long: less than it may
+        (1.1, 1e-9, False, True),  # its time is over
+    ],
+)
+def test_an_arm_is_stopped_as_soon_as_it_is_clearly_slow(monkeypatch, spent, residual, early, stopped):
+    monkeypatch.setattr("spon.fem.arms.time.perf_counter", lambda: 100.0 + spent)
+    solver = ArmSolver(MPI.COMM_SELF, Arm("cg", JACOBI))
+    solver._start = solver._iterating = 100.0
+    solver._first, solver._target, solver._seconds, solver._early = 1.0, 1e-10, 1.0, early
+    projected = solver._late(residual)
+    assert (projected > 0) == stopped
+    if stopped:
+        assert projected >= 1.0
+    solver.destroy()
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize(
+    ("symmetric", "definite"), [(True, True), (True, False), (False, True), (False, False)]
+)
+@pytest.mark.parametrize("unknowns", [1000, 100_000, 1_000_000])
+def test_standard_arms_lend_before_they_borrow(dim, symmetric, definite, unknowns):
+    arms = standard_arms(MPI.COMM_SELF, unknowns, dim, symmetric, definite, singular=False)
+    names = [arm.name for arm in arms]
+    assert len(set(names)) == len(names)
+    for k, arm in enumerate(arms):
+        assert arm.shares in ("", *names[:k])
+    factorised = any(arm.options["ksp_type"] == "preonly" for arm in arms)
+    assert factorised == (unknowns <= 200_000)

@@ -25,6 +25,7 @@ from spon.fem.discretise import discretise
 from spon.fem.encoding import Dofs, Encoder
 from spon.fem.hierarchy import Hierarchy
 from spon.fem.mesh import read_mesh
+from spon.fem.recycling import RecyclingSolver
 from spon.fem.solver import ConstrainedSolver
 from spon.fem.tuned import TunedSolver
 from spon.level import Level
@@ -38,6 +39,7 @@ from spon.resources import find_mesh
 __all__ = ["Problem", "Solution"]
 
 _TUNED_RTOL = 1e-12  # so that data of different solvers agree
+_RECYCLED_RTOL, _RECYCLED_EVERY = 1e-11, 8  # systems between factorisations
 
 Floats = npt.NDArray[np.float64]
 P = TypeVar("P", bound="Problem")
@@ -80,7 +82,9 @@ class Problem:
         load_steps: in how many steps it is raised to one; steps that fail are halved.
         solver_options: PETSc options of the linear solver, and of SNES (`snes_…`) for nonlinear problems;
             None: a direct solver, which suits any problem of moderate size; "tuned": a `TunedSolver`, for
-            linear problems (solutions then agree to its tolerance, not to the last bit).
+            linear problems (solutions then agree to its tolerance, not to the last bit); "recycled": a
+            `RecyclingSolver`, for linear problems on one rank. It was five times slower than MUMPS on
+            `problems/helmholtz.py`, so that it is no arm of "tuned".
     """
 
     default_mesh: ClassVar[str | None] = None
@@ -381,6 +385,8 @@ class Problem:
             constant: whether the matrix is the same for all samples; then nothing needs tuning.
         """
         options = self.solver_options
+        if options == "recycled":
+            return RecyclingSolver(self.order, self.constraint, rtol=_RECYCLED_RTOL, every=_RECYCLED_EVERY)
         if options != "tuned":
             assert not isinstance(options, str)
             return ConstrainedSolver(self.order, self.constraint, options)

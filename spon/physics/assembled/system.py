@@ -11,15 +11,20 @@ from dolfinx import fem
 from dolfinx.fem import petsc
 from petsc4py import PETSc
 
+from spon.fem.affine import AffineReduction
 from spon.fem.newton import NewtonSolver
 
 __all__ = ["LinearSystem", "NonlinearSystem"]
 
 Floats = npt.NDArray[np.float64]
+_AFTER = 20  # samples: fewer do not earn what the map of an affine matrix takes to make
 
 
 class LinearSystem:
     """A problem linear in u. A form that depends on no input is assembled once.
+
+    A matrix that is affine in its only input is not assembled for each sample, but made by a fixed map
+    (`spon.fem.affine`), if one rank has the mesh and u_g is the same for all samples.
 
     Args:
         problem: linear.
@@ -44,6 +49,9 @@ class LinearSystem:
         self.matrix = petsc.create_matrix(self._a)
         self.rhs = petsc.assemble_vector(self._L)
         self._fresh = True
+        self._left, self._coefficients = left, coefficients
+        self._affine: AffineReduction | None = None
+        self._solved = 0
         self.solver = problem.make_solver(constant=not self._varies[0])
 
     def assemble(self) -> None:
@@ -52,12 +60,15 @@ class LinearSystem:
             self.matrix.zeroEntries()
             petsc.assemble_matrix(self.matrix, self._a)
             self.matrix.assemble()
+        self._assemble_rhs()
+        self._fresh = False
+
+    def _assemble_rhs(self) -> None:
         if self._fresh or self._varies[1]:
             with self.rhs.localForm() as local:
                 local.set(0.0)
             petsc.assemble_vector(self.rhs, self._L)
             self.rhs.ghostUpdate(addv=PETSc.InsertMode.ADD, mode=PETSc.ScatterMode.REVERSE)
-        self._fresh = False
 
     def solve(self, shift: Floats | None) -> tuple[Floats, dict[str, float]]:
         """Assemble and solve. Collective.
@@ -68,9 +79,19 @@ class LinearSystem:
         Returns:
             (DoFs,) u in canonical order, and statistics.
         """
-        self.assemble()
-        values = self._order.gather(self.solver.solve(self.matrix, self.rhs, shift))
-        return values, dict(self.solver.statistics)
+        if self._affine is not None:
+            self._assemble_rhs()
+            self._affine.load(self.rhs)
+            found = self.solver.solve_loaded()
+        else:
+            self.assemble()
+            found = self.solver.solve(self.matrix, self.rhs, shift)
+            self._solved += 1
+            if self._solved == _AFTER and self._varies[0] and shift is None:
+                self._affine = AffineReduction.make(
+                    self.solver.system, self._left, self._coefficients.ufl, self.matrix
+                )
+        return self._order.gather(found), dict(self.solver.statistics)
 
 
 class NonlinearSystem:
