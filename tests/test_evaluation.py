@@ -40,8 +40,8 @@ def test_regression_reproduces_what_lies_in_its_span(dataset):
     fitted = PodRegression(data, logarithm=True)
     blend = np.exp(0.4 * np.log(data.inputs[3]) + 0.6 * np.log(data.inputs[5]))[None]
     expected = 0.4 * data.outputs[3] + 0.6 * data.outputs[5]
-    full = fitted._pod.predict(np.log(blend), rank=23, ridge=1e-14)[0]
-    np.testing.assert_allclose(full, expected, atol=1e-7)
+    fitted.rank, fitted.ridge = 23, 1e-14
+    np.testing.assert_allclose(fitted.predict(blend)[0], expected, atol=1e-7)
 
 
 def test_regression_beats_the_mean_on_unseen_samples(problem, dataset):
