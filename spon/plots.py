@@ -42,7 +42,7 @@ def plot_predictions(
     """
     figure = predictions_figure(dataset, predicted, samples)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=140)
 
 
 def predictions_figure(
@@ -77,8 +77,8 @@ def predictions_figure(
     members = len(outputs)
     widths = [0.45 if column.draw is None else 1.0 for column in inputs] + [1.0] * 3
     width, height = surface.aspect
-    row = min(max(3.2 * height / width, 1.3), 6.0)
-    size = (4.1 * sum(widths), (row + 0.55) * len(samples) * members)
+    row = min(max(2.5 * height / width, 1.2), 5.0)
+    size = (3.2 * sum(widths), (row + 0.5) * len(samples) * members)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(len(samples) * members, len(widths), width_ratios=widths)
     for line, member in np.ndindex(len(samples), members):
@@ -135,7 +135,7 @@ def _error_colours(column: Column, line: int) -> dict[str, Any]:
 def _panel(
     figure: Any, axis: Any, column: Column, line: int, style: dict[str, Any], title: str, surface: Surface
 ) -> None:
-    axis.set_title(title, fontsize="medium")
+    axis.set_title(title, fontsize=9.5)
     if column.draw is None:
         write_numbers(axis, column.values[line], column.units)
         return
@@ -143,3 +143,4 @@ def _panel(
     surface.frame(axis)
     bar = figure.colorbar(picture, ax=axis, label=column.units, shrink=0.85, aspect=22)
     bar.minorticks_off()
+    bar.ax.tick_params(labelsize=8)

@@ -12,7 +12,7 @@ from typing import Any
 
 from spon.cli.devices import find_device
 from spon.cli.ranks import alone
-from spon.cli.run_folder import RunFolder
+from spon.cli.run import Run
 from spon.errors import SponError
 
 __all__ = ["add_parser"]
@@ -51,7 +51,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from spon.report.content import Content
     from spon.report.page import page
 
-    run = RunFolder.find(chosen.run_folder)
+    run = Run.find(chosen.run_folder)
     device = find_device(chosen.device)
     path = run.data_file(chosen.data)
     if path is None:
@@ -147,11 +147,7 @@ def _versions(device: Any) -> dict[str, Any]:
 
     import spon
 
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(torch.get_num_threads())
     return {
         "spon": spon.__version__,
         "torch": torch.__version__,
@@ -161,6 +157,10 @@ def _versions(device: Any) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": name,
     }
+
+
+def _cpu(threads: int) -> str:
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _described(model: Any, path: Path) -> dict[str, str]:

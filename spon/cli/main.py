@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import data, demo, evaluate, generate, imports, mesh
+from spon.cli import data, demo, evaluate, generate, imports, mesh, predict
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     demo.add_parser(verbs)
     generate.add_parser(verbs)
     evaluate.add_parser(verbs)
+    predict.add_parser(verbs)
     mesh.add_parser(verbs)
     imports.add_parser(verbs)
     data.add_parser(verbs)

@@ -15,7 +15,7 @@ from spon.evaluation import Measured
 from spon.nn.input_range import InputDistance
 from spon.plots import predictions_figure
 
-__all__ = ["LABELS", "distance_figure", "distribution_figure", "fields_picture", "learning_figure"]
+__all__ = ["LABELS", "NORMS", "distance_figure", "distribution_figure", "fields_picture", "learning_figure"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,6 +65,16 @@ def _drawn(size: tuple[float, float], work: Callable[[Any], None]) -> str:
     return _uri(target, "svg+xml")
 
 
+def _plain_ticks(axis: Any) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 of each decade, in percent."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _uri(target: io.BytesIO, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(target.getvalue()).decode()}"
 
@@ -77,7 +87,7 @@ def fields_picture(measured: Measured) -> str:
     samples = [(label, position) for position, label in rows.items()]
     figure = predictions_figure(measured.dataset, measured.predicted, samples)
     target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=100)
+    figure.savefig(target, format="png", dpi=130)
     return _uri(target, "png")
 
 
@@ -100,6 +110,7 @@ def distribution_figure(measured: Measured) -> str:
                 ylim=(0, 1.02),
                 title=f"{NORMS[norm]} norm",
             )
+            _plain_ticks(axis.xaxis)
         axes[0].set_ylabel("share of samples")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
@@ -130,6 +141,7 @@ def learning_figure(history: Mapping[str, Floats]) -> str:
                 few = {"marker": ".", "markersize": 4} if there.sum() < 60 else {}
                 left.plot(epoch[there], values[there], label=label, color=colour, linewidth=1.4, **few)
         left.set(yscale="log", xlabel="epoch", title="relative errors")
+        _plain_ticks(left.yaxis)
         left.legend(frameon=False)
         if "learning_rate" in history:
             right.plot(epoch, history["learning_rate"], color="#0b5fa5", linewidth=1.4)
@@ -162,6 +174,7 @@ def distance_figure(distance: InputDistance, errors: Floats, limits: Floats) -> 
             axis.axvline(limit, color="#888888", linewidth=1, linestyle="--", label="limit")
             axis.set(yscale="log", xlabel=label)
         axes[0].set_ylabel("relative L2 error")
+        _plain_ticks(axes[0].yaxis)
         axes[1].legend(frameon=False)
 
     return _drawn((9.4, 3.1), work)

@@ -165,7 +165,7 @@ def _errors(content: Content) -> str:
 
 def _exactness(content: Content) -> str:
     rows = [
-        _row([name, how, *(_tiny(content.metrics[key][k]) for k in ("mean", "median", "max"))])
+        _row([f"{name}: {how}", *(_tiny(content.metrics[key][k]) for k in ("mean", "median", "max"))])
         for key, (name, how) in _EXACT.items()
         if key in content.metrics
     ]
@@ -176,7 +176,7 @@ def _exactness(content: Content) -> str:
     d = content.measured.dataset.discretisation
     if not d.constraint.fixed.any():
         words += " No value is prescribed here."
-    table = _table(("by construction", "measure", "mean", "median", "largest"), rows)
+    table = _table(("deviation", "mean", "median", "largest"), rows)
     return _section("exact", "What is exact", _paragraph(words), table)
 
 

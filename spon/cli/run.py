@@ -14,11 +14,26 @@ import numpy.typing as npt
 
 from spon.errors import MissingDependencyError, SponError
 
-__all__ = ["RunFolder"]
+__all__ = ["Names", "Run"]
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class Names:
+    """What a data set says of the functions in it.
+
+    Args:
+        output: name.
+        units: of inputs and output by name.
+        boundary_data: input → boundary where the output takes its values.
+    """
+
+    output: str
+    units: dict[str, str]
+    boundary_data: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
     """A run, of which only the model has to be there.
 
     Args:
@@ -30,7 +45,7 @@ class RunFolder:
     model_file: Path
 
     @classmethod
-    def find(cls, name: str) -> RunFolder:
+    def find(cls, name: str) -> Run:
         """Return the run of a folder, or of its model file.
 
         Raises:
@@ -117,9 +132,65 @@ class RunFolder:
             device: of torch.
 
         Raises:
-            SponError: unreadable, of another discretisation, or without one.
+            SponError: unreadable, or of another discretisation.
         """
         from spon.training.checkpoint import load_model
 
         load: Any = load_model
         return load(self.model_file, discretisation, device)
+
+    def for_prediction(self, data: str | None, device: Any) -> tuple[Any, Names]:
+        """Return the model, and the names that it goes by; from its own file where that has all of it.
+
+        Args:
+            data: data set in place of what the file of the model has.
+            device: of torch.
+
+        Raises:
+            SponError: what is missing.
+        """
+        from spon.data.dataset import Dataset
+        from spon.training import checkpoint
+
+        read: Any = getattr(checkpoint, "read_model", None)
+        if data is None and read is not None:
+            known = read(self.model_file)["data"]
+            if known is not None:
+                names = Names(known["output_name"], known["units"], known["boundary_data"])
+                return self.model(None, device), names
+        path = self.data_file(data)
+        if path is None:
+            raise SponError(
+                f"{self.model_file} does not name its inputs and boundary data; allowed: --data FILE"
+            )
+        dataset = Dataset.load(path)
+        names = Names(dataset.output_name, dict(dataset.units), dict(dataset.boundary_data))
+        return self.model(dataset.discretisation, device), names
+
+    def input_range(self, model: Any) -> Any:
+        """Return the `InputRange` of the training inputs, None where it is unknown.
+
+        It is in `inputs.npz`, or found from the data set that `config.toml` names.
+
+        Args:
+            model: of the run.
+
+        Raises:
+            SponError: damaged, or of another discretisation.
+        """
+        from spon.data.dataset import Dataset
+        from spon.nn.input_range import InputRange
+
+        path = self.folder / "inputs.npz"
+        if path.is_file():
+            known = InputRange.load(path)
+            model.discretisation.require(known.fingerprint, str(path))
+            return known
+        try:
+            data = self.data_file(None)
+        except SponError:  # the data set has gone; predictions do not need it
+            data = None
+        if data is None:
+            return None
+        train = Dataset.load(data).parts()[0]
+        return InputRange.of(model, train) if len(train) >= 3 else None
