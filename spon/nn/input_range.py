@@ -125,7 +125,8 @@ class InputRange:
         size = gram.diagonal()
         remainders = np.maximum(size - (coefficients**2).sum(axis=1), 0.0)
         remainders[remainders < 1e-10 * size.max(initial=0.0)] = 0.0
-        square = size[:, None] + size[None, :] - 2.0 * gram
+        # by the formula of `distance`, so that an independent input is measured in the same way
+        square = size[:, None] + size[None, :] - 2.0 * (coefficients @ coefficients.T)
         np.fill_diagonal(square, np.inf)
         nearest = np.sqrt(np.maximum(square, 0.0).min(axis=1)).max() / _spread(coefficients, remainders)
         leading = min(kept, _MAHALANOBIS, n // 5)

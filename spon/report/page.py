@@ -158,9 +158,10 @@ def _errors(content: Content) -> str:
             )
         )
     intro = (
-        "Norms are those of the finite-element functions, not of nodal values: ‖prediction − reference‖ / "
+        "Sample by sample ‖prediction − reference‖ / ‖reference‖, in norms of the finite-element functions, "
+        "not of nodal values."
     )
-    return _section("errors", "Errors", _paragraph(f"{intro}‖reference‖, sample by sample."), *parts)
+    return _section("errors", "Errors", _paragraph(intro), *parts)
 
 
 def _exactness(content: Content) -> str:
