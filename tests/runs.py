@@ -25,7 +25,7 @@ def write_run(folder: Path, dataset, transform="identity", epochs=6):
     run.mkdir()
     model = network(dataset, transform)
     spon.save_model(run / "model.pt", model)
-    (run / "config.toml").write_text('[data]\npath = "../data.h5"\n\n[training]\nepochs = 6\n')
+    (run / "config.toml").write_text('[data]\npath = ["../data.h5"]\n\n[training]\nepochs = 6\n')
     lines = ["epoch,step,seconds,learning_rate,loss,validation_l2,validation_h1,best"]
     for k in range(1, epochs + 1):
         errors = f"{0.3 / k},{0.6 / k},1" if k % 2 == 0 else ",,0"

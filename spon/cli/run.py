@@ -78,9 +78,16 @@ class Run:
         if given is not None:
             return Path(given)
         table = self._table().get("data", {})
-        name = table.get("path") if isinstance(table, dict) else table
-        if not name:
+        listed = table.get("path", []) if isinstance(table, dict) else []
+        names = [listed] if isinstance(listed, str) else list(listed)  # one for each mesh
+        if not names:
             return None
+        if len(names) > 1:
+            raise SponError(
+                f"{self.folder} was trained on {len(names)} data sets: {', '.join(names)}; "
+                "allowed: --data with one of them"
+            )
+        (name,) = names
         found = next((p for p in (Path(name), self.folder / name) if p.is_file()), None)
         if found is None:
             raise SponError(f"{self.folder / 'config.toml'}: no such data set: {name}; allowed: --data FILE")

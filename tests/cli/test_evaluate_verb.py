@@ -99,6 +99,8 @@ def damaged(folder, what):
         (run / "model.pt").write_bytes(b"nothing")
     elif what == "bad config":
         (run / "config.toml").write_text("[data\n")
+    elif what == "several":
+        (run / "config.toml").write_text('[data]\npath = ["a.h5", "b.h5"]\n')
     elif what == "no data":
         (folder / "data.h5").unlink()
     elif what == "no config":
@@ -117,6 +119,7 @@ def damaged(folder, what):
         ("no model", ["run"], "run: no model.pt; allowed"),
         ("bad model", ["run"], "run/model.pt: not a readable checkpoint"),
         ("bad config", ["run"], "run/config.toml: not readable"),
+        ("several", ["run"], "run was trained on 2 data sets: a.h5, b.h5; allowed: --data with one of them"),
         ("no data", ["run"], "run/config.toml: no such data set: ../data.h5; allowed: --data FILE"),
         ("no config", ["run"], "run does not say which data it was trained on; allowed: --data FILE"),
         ("", ["run", "--data", "absent.h5"], "no such file: absent.h5"),
