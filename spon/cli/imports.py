@@ -99,7 +99,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _import(chosen: argparse.Namespace) -> None:
     from spon.cli.data import describe
-    from spon.data.field_files import SUFFIXES
+    from spon.data.series import SUFFIXES
     from spon.data.sources import NUMPY, expand
 
     if len(chosen.output) > 1:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import data, demo, generate, imports, mesh, train
+from spon.cli import data, demo, evaluate, generate, imports, mesh, predict, train
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     demo.add_parser(verbs)
     generate.add_parser(verbs)
+    evaluate.add_parser(verbs)
+    predict.add_parser(verbs)
     mesh.add_parser(verbs)
     imports.add_parser(verbs)
     data.add_parser(verbs)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 
-from spon.data.matching import Match, match_cells, match_nodes
-from spon.errors import MissingDependencyError, SponError
+from spon.data.matching import match_cells, match_nodes
+from spon.data.points import Match
+from spon.data.series import plane, same_mesh, steps
+from spon.errors import SponError
 from spon.fem.arrays import MeshArrays
 from spon.fem.mesh import TaggedMesh
-from spon.fem.meshio_reader import from_meshio, quiet
+from spon.fem.meshio_reader import from_meshio
 from spon.fem.raw import to_arrays
 
-__all__ = ["SUFFIXES", "Fields", "mesh_of", "read_fields"]
-
-SUFFIXES = (".vtu", ".vtk", ".xdmf", ".xmf", ".pvd")
+__all__ = ["Fields", "mesh_of", "read_fields"]
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +45,7 @@ def mesh_of(paths: Sequence[Path]) -> MeshArrays:
     Raises:
         SponError: unreadable content, cells that share no nodes, what `MeshArrays` refuses.
     """
-    source, step = next(_steps(paths))
+    source, step = next(steps(paths))
     arrays = to_arrays(from_meshio(step, source), False)
     if len(arrays.cells) > 1 and len(arrays.points) == arrays.cells.size:
         raise SponError(
@@ -81,8 +80,8 @@ def read_fields(
     matches: dict[str, Match] = {}
     known: Any = None
     notes: list[str] = []
-    for source, step in _steps(paths):
-        if known is None or not _same(known, step):
+    for source, step in steps(paths):
+        if known is None or not same_mesh(known, step):
             known, file = step, to_arrays(from_meshio(step, source), False)
             matches = {}
         for name in names:
@@ -101,26 +100,10 @@ def read_fields(
                     "as in the first sample"
                 )
             found[name].append(one)
-    arrays = {name: _plane(np.stack(values), mesh.arrays.gdim) for name, values in found.items()}
+    arrays = {name: plane(np.stack(values), mesh.arrays.gdim) for name, values in found.items()}
     second = known is not None and file.degree > mesh.arrays.degree
     places = {n: "lagrange2" if second and p == "nodes" else p for n, p in places.items()}
     return Fields(arrays, places, notes)
-
-
-def _plane(values: Array, gdim: int) -> Array:
-    """Drop the third component that files give to plane vectors, where it is zero."""
-    if gdim == 2 and values.ndim == 3 and values.shape[2] == 3 and not values[..., 2].any():
-        return values[..., :2]
-    return values
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a.points is b.points:
-        return True
-    blocks = len(a.cells) == len(b.cells) and all(
-        p.type == q.type and np.array_equal(p.data, q.data) for p, q in zip(a.cells, b.cells, strict=True)
-    )
-    return blocks and np.array_equal(a.points, b.points)
 
 
 def _array(step: Any, source: str, name: str, place: str | None, file: MeshArrays) -> tuple[str, Array]:
@@ -141,56 +124,3 @@ def _array(step: Any, source: str, name: str, place: str | None, file: MeshArray
     top = [len(b.data) and b.dim == file.tdim for b in step.cells]
     blocks = [np.asarray(d) for d, keep in zip(step.cell_data[name], top, strict=True) if keep]
     return chosen, np.concatenate(blocks)
-
-
-def _steps(paths: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    """Yield what to call it, and a `meshio.Mesh`, for each sample."""
-    try:
-        import meshio
-        from meshio.xdmf import TimeSeriesReader
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"reading {paths[0]} needs meshio ({error}): pip install meshio"
-        ) from error
-    for path in paths:
-        if not path.is_file():
-            raise SponError(f"no such file: {path}")
-        if path.suffix == ".pvd":
-            yield from _steps(_collection(path))
-        elif path.suffix in (".xdmf", ".xmf") and _temporal(path):
-            with quiet(f"{path}: meshio cannot read it"):
-                reader = TimeSeriesReader(path)
-                points, cells = reader.read_points_cells()
-            with reader:
-                for number in range(reader.num_steps):
-                    with quiet(f"{path}: meshio cannot read step {number}"):
-                        _, at_points, in_cells = reader.read_data(number)
-                        step = meshio.Mesh(points, cells, at_points, in_cells)
-                    step.points = points
-                    yield f"{path} step {number}", step
-        else:
-            with quiet(f"{path}: meshio cannot read it"):
-                step = meshio.read(path)
-            yield str(path), step
-
-
-def _collection(path: Path) -> list[Path]:
-    sets = _xml(path).findall("./Collection/DataSet")
-    files = [path.parent / s.get("file", "") for s in sets]
-    if not files:
-        raise SponError(f"{path}: lists no files")
-    wrong = next((f for f in files if f.suffix not in (".vtu", ".vtk")), None)
-    if wrong is not None:
-        raise SponError(f"{path}: lists {wrong.name}; allowed: .vtu, .vtk")
-    return files
-
-
-def _temporal(path: Path) -> bool:
-    return any(g.get("CollectionType") == "Temporal" for g in _xml(path).iter("Grid"))
-
-
-def _xml(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise SponError(f"{path}: not a readable XML file: {error}") from error

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 from spon.data.dataset import Dataset
 from spon.data.imports import default_levels, import_arrays
-from spon.data.placement import numeric
+from spon.data.numeric import numeric
 from spon.errors import SponError
 from spon.fem import reference
 from spon.fem.arrays import MeshArrays

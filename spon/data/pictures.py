@@ -16,7 +16,7 @@ from spon.errors import MissingDependencyError, SponError
 from spon.files import replacing
 from spon.space import Space
 
-__all__ = ["plot_samples"]
+__all__ = ["Column", "colours", "field_columns", "input_columns", "plot_samples", "write_numbers"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,14 +25,24 @@ _WIDE = 30.0  # largest value over smallest from which on positive fields are dr
 
 
 @dataclass(frozen=True)
-class _Column:
-    """One field of all samples: title, colour map, values (samples, …) and how to draw one of them."""
+class Column:
+    """One field of some samples.
+
+    Args:
+        title: of the picture.
+        units: of the values.
+        cmap: colour map.
+        values: (samples, nodes, cells or facets); (samples, n) of plain numbers.
+        draw: draws the values of a sample; None: plain numbers, written.
+        signed: whether the values are those of a scalar, and no magnitudes.
+    """
 
     title: str
     units: str
     cmap: str
     values: Floats
-    draw: Callable[[Any, Floats, dict[str, Any]], Any] | None  # None: numbers, written
+    draw: Callable[[Any, Floats, dict[str, Any]], Any] | None
+    signed: bool = True
 
 
 def plot_samples(path: str | Path, dataset: Dataset, samples: Sequence[int]) -> None:
@@ -87,16 +97,21 @@ def _label(axis: Any, text: str) -> None:
     place(-0.04, 0.5, text, transform=axis.transAxes, rotation=90, ha="right", va="center", fontsize=11)
 
 
-def _draw(figure: Any, axes: list[Any], column: _Column, surface: Surface) -> None:
+def write_numbers(axis: Any, values: Floats, units: str) -> None:
+    """Write plain numbers in place of a picture, twelve at most."""
+    axis.set_axis_off()
+    text = "\n".join(f"{v:.5g} {units}".rstrip() for v in values[:12])
+    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, transform=axis.transAxes)
+
+
+def _draw(figure: Any, axes: list[Any], column: Column, surface: Surface) -> None:
     axes[0].set_title(column.title)
     rows: list[Any] = list(column.values)
     if column.draw is None:
         for axis, values in zip(axes, rows, strict=True):
-            axis.set_axis_off()
-            text = "\n".join(f"{v:.5g} {column.units}".rstrip() for v in values[:12])
-            axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, transform=axis.transAxes)
+            write_numbers(axis, values, column.units)
         return
-    style = _style(column)
+    style = colours(column.cmap, column.values)
     for axis, values in zip(axes, rows, strict=True):
         picture = column.draw(axis, values, style)
         surface.frame(axis)
@@ -112,49 +127,75 @@ def _draw(figure: Any, axes: list[Any], column: _Column, surface: Surface) -> No
     bar.minorticks_off()
 
 
-def _style(column: _Column) -> dict[str, Any]:
+def colours(cmap: str, values: Floats) -> dict[str, Any]:
+    """Return colour map and scale for values: logarithmic where positive ones differ by a factor of 30."""
     from matplotlib.colors import LogNorm, Normalize
 
-    low, high = float(column.values.min()), float(column.values.max())
+    low, high = float(values.min()), float(values.max())
     if low > 0 and high > _WIDE * low:
-        return {"cmap": column.cmap, "norm": LogNorm(low, high)}
+        return {"cmap": cmap, "norm": LogNorm(low, high)}
     if high - low <= 1e-12 * max(abs(low), abs(high)):  # a constant field, whose noise is not to be seen
         gap = 0.5 * abs(low) or 0.5
         low, high = low - gap, high + gap
-    return {"cmap": column.cmap, "norm": Normalize(low, high)}
+    return {"cmap": cmap, "norm": Normalize(low, high)}
 
 
-def _columns(dataset: Dataset, samples: list[int], surface: Surface) -> list[_Column]:
-    d = dataset.discretisation
-    out: list[_Column] = []
+def _columns(dataset: Dataset, samples: list[int], surface: Surface) -> list[Column]:
+    return [
+        *input_columns(dataset, samples, surface),
+        *field_columns(
+            f"output {dataset.output_name}",
+            dataset.units.get(dataset.output_name, ""),
+            "inferno",
+            dataset.discretisation.output,
+            dataset.outputs[samples],
+            surface,
+        ),
+    ]
+
+
+def input_columns(dataset: Dataset, samples: Sequence[int], surface: Surface) -> list[Column]:
+    """Return a column or more for each input.
+
+    Args:
+        dataset: inputs.
+        samples: positions in the data set.
+        surface: of the finest level.
+    """
+    d, chosen = dataset.discretisation, list(samples)
+    out: list[Column] = []
     for name, space in d.inputs.items():
-        values = dataset.input(name)[samples]
+        values = dataset.input(name)[chosen]
         units, title = dataset.units.get(name, ""), f"input {name}"
         if space.element.startswith("parameters"):
-            out.append(_Column(title, units, "", values, None))
+            out.append(Column(title, units, "", values, None))
         elif space.element.startswith("trace"):
             boundary = dataset.boundary_data.get(name) or space.element.rpartition(" on ")[2].strip("'\"")
             out.append(
                 _trace(f"{title} on {boundary}", units, space, values, d.boundaries[boundary], surface)
             )
         else:
-            out += _fields(title, units, "cividis", space, values, surface)
-    name = dataset.output_name
-    units = dataset.units.get(name, "")
-    return [
-        *out,
-        *_fields(f"output {name}", units, "inferno", d.output, dataset.outputs[samples], surface),
-    ]
+            out += field_columns(title, units, "cividis", space, values, surface)
+    return out
 
 
-def _fields(
+def field_columns(
     title: str, units: str, cmap: str, space: Space, values: Floats, surface: Surface
-) -> list[_Column]:
-    """Return a column for a field, or for each member of a mixed one."""
+) -> list[Column]:
+    """Return a column for a field, or for each member of a mixed one; vectors by their magnitude.
+
+    Args:
+        title: of the column.
+        units: of the values; members of mixed spaces have none.
+        cmap: colour map.
+        space: of the values.
+        values: (samples, DoFs).
+        surface: of the finest level.
+    """
     count, cells = len(values), surface.cells
     if space.element.startswith("DP0 ") and space.dofs == cells * space.components:
         at = values.reshape(count, cells, space.components)
-        return [_Column(_titled(title, at), units, cmap, _magnitude(at), surface.draw_cells)]
+        return [Column(_titled(title, at), units, cmap, _magnitude(at), surface.draw_cells, at.shape[2] == 1)]
     nodal = np.asarray((space.features @ values.T).T).reshape(count, -1, space.components)
     widths = [space.components]
     if len(space.members) > 1:
@@ -165,7 +206,14 @@ def _fields(
     pieces = np.split(nodal, ends, axis=2)
     titles = [title] if len(pieces) == 1 else [f"{title}, member {k}" for k in range(len(pieces))]
     return [
-        _Column(_titled(t, p), units if len(pieces) == 1 else "", cmap, _magnitude(p), surface.draw_nodes)
+        Column(
+            _titled(t, p),
+            units if len(pieces) == 1 else "",
+            cmap,
+            _magnitude(p),
+            surface.draw_nodes,
+            p.shape[2] == 1,
+        )
         for t, p in zip(titles, pieces, strict=True)
     ]
 
@@ -182,7 +230,7 @@ def _magnitude(values: Floats) -> Floats:
 
 def _trace(
     title: str, units: str, space: Space, values: Floats, facets: npt.NDArray[np.int64], surface: Surface
-) -> _Column:
+) -> Column:
     nodal = np.asarray((space.features @ values.T).T).reshape(len(values), -1, space.components)
     on = corner_facets(facets)
     at = _magnitude(nodal)[:, on].mean(axis=2)
@@ -190,4 +238,4 @@ def _trace(
     def draw(axis: Any, one: Floats, style: dict[str, Any]) -> Any:
         return surface.draw_facets(axis, on, one, style)
 
-    return _Column(_titled(title, nodal), units, "cividis", at, draw)
+    return Column(_titled(title, nodal), units, "cividis", at, draw)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from dolfinx import fem
 
+from spon.data.numeric import numeric
 from spon.errors import SponError
 from spon.fem.assembly import lagrange
 from spon.fem.mesh import TaggedMesh
@@ -16,7 +17,7 @@ from spon.fem.sensors import Parameters
 from spon.fem.serendipity import SERENDIPITY, complete
 from spon.fem.spaces import CanonicalSpace
 
-__all__ = ["PLACES", "Placed", "Placement", "numeric"]
+__all__ = ["PLACES", "Placed", "Placement"]
 
 PLACES = ("nodes", "cells", "parameters", "lagrange2")
 
@@ -34,30 +35,6 @@ class Placed:
 
     space: Any
     values: Floats
-
-
-def numeric(label: str, array: Any) -> npt.NDArray[Any]:
-    """Return an array of finite real numbers, floats in their own precision.
-
-    Args:
-        label: what it is, for messages.
-        array: (samples, …).
-
-    Raises:
-        SponError: complex numbers, objects, text, no samples, or values that are not finite.
-    """
-    found = np.asarray(array)
-    if found.dtype.kind not in "fiub":
-        raise SponError(f"{label} has values of type {found.dtype}; allowed: real numbers")
-    if found.ndim == 0 or found.size == 0:
-        raise SponError(f"{label} of shape {found.shape}; allowed: one sample or more")
-    bad = ~np.isfinite(found)
-    if bad.any():
-        first = int(np.argwhere(bad)[0][0])
-        raise SponError(
-            f"{label}: {np.count_nonzero(bad)} values are not finite, the first in sample {first}"
-        )
-    return found if found.dtype.kind == "f" else found.astype(np.float64)
 
 
 class Placement:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from spon.errors import MissingDependencyError, SponError
 from spon.fem.arrays import MeshArrays
 from spon.fem.meshio_mesh import to_meshio
-from spon.fem.meshio_reader import quiet, suffixes
+from spon.fem.meshio_reader import suffixes
 from spon.fem.readers import read_arrays
 from spon.files import replacing
+from spon.quiet import quiet
 
 __all__ = ["write_arrays"]
 

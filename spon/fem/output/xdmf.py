@@ -5,24 +5,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import h5py
 import meshio
-from meshio.xdmf import TimeSeriesWriter
 
 from spon.fem.output.fields import Field, Floats
 from spon.fem.output.vtu import columns, vtk_cells
 from spon.files import replacing
+from spon.xdmf_series import Series
 
 __all__ = ["write_xdmf"]
-
-
-class _Series(TimeSeriesWriter):
-    """meshio's writer, but its `.h5` goes beside the `.xdmf` instead of the working directory."""
-
-    def __enter__(self) -> _Series:
-        self.h5_filename = self.filename.with_suffix(".h5").name
-        self.h5_file = h5py.File(self.filename.with_suffix(".h5"), "w")
-        return self
 
 
 def write_xdmf(path: Path, fields: list[Field], times: Floats | None) -> None:
@@ -53,7 +43,7 @@ def write_xdmf(path: Path, fields: list[Field], times: Floats | None) -> None:
             cell_data = {name: [values[0]] for name, values in in_cells}
             meshio.write(temporary, meshio.Mesh(points, cells, point_data, cell_data))
         else:
-            with _Series(temporary) as writer:
+            with Series(temporary) as writer:
                 writer.write_points_cells(points, cells)
                 for step, time in enumerate(times):
                     point_data = {name: values[step] for name, values in at_nodes}

@@ -1,0 +1,259 @@
+"""`spon predict`: inputs go in, fields come out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spon.cli.devices import find_device
+from spon.cli.ranks import alone
+from spon.cli.run import Names, Run
+from spon.errors import SponError
+
+__all__ = ["add_parser"]
+
+_MOST = 20  # samples that have a line of their own
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb to the parser of the command."""
+    parser = verbs.add_parser(
+        "predict",
+        help="apply a trained model to your own inputs",
+        description="Apply a trained model to arrays (.npz, .npy), fields on the training mesh (.vtu, .vtk, "
+        ".xdmf, .pvd) and numbers. Says how far the inputs lie from those of the training. Needs DOLFINx "
+        "for --mesh and .bp alone.",
+    )
+    add = parser.add_argument
+    add("run_folder", metavar="RUN", help="folder that spon train made, or its model.pt")
+    add(
+        "--input",
+        metavar="NAME=SOURCE",
+        nargs="+",
+        required=True,
+        type=_pair,
+        help="a file, a quoted pattern of files with a sample each, or numbers with commas between them",
+    )
+    add(
+        "-o",
+        metavar="FILE",
+        dest="target",
+        required=True,
+        help=".npz (DoFs in canonical order), .vtu (one sample), .pvd, .xdmf, .bp or .png",
+    )
+    add(
+        "--mesh",
+        metavar="FILE",
+        help="another mesh of the geometry, to which predictions are interpolated, boundary values "
+        "imposed again; or a discretisation (.h5), for networks that cross meshes: the inputs are on it",
+    )
+    add("--samples", metavar="I,I", type=_positions, help="positions in the inputs, from 0; default: all")
+    add("--data", metavar="FILE", help="data set of the training, for a model that does not have its names")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
+    parser.set_defaults(run=_run)
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    live = Path(chosen.target).suffix == ".bp" or (chosen.mesh is not None and not _cross(chosen.mesh))
+    alone(_predict, needs_dolfinx=live)(chosen)
+
+
+def _cross(mesh: str) -> bool:
+    return Path(mesh).suffix == ".h5"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: NAME=FILE or NAME=NUMBER")
+    return name, value
+
+
+def _positions(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}'; allowed: whole numbers with commas between them"
+        ) from None
+
+
+def _predict(chosen: argparse.Namespace) -> None:
+    import numpy as np
+
+    from spon.data.field_inputs import read_inputs
+
+    _check_target(chosen)
+    run = Run.find(chosen.run_folder)
+    model, names = run.for_prediction(chosen.data, find_device(chosen.device))
+    crossed = chosen.mesh is not None and _cross(chosen.mesh)
+    known = run.input_range(model) if not crossed else None
+    if crossed:
+        model = _on(model, chosen.mesh)
+        print(f"evaluated on the mesh of {chosen.mesh}")
+    d = model.discretisation
+    inputs, positions, notes = read_inputs(d, _once(chosen.input), chosen.samples)
+    for note in notes:
+        print(note)
+    given = _dataset(d, names, inputs, np.zeros((len(inputs), d.dofs)), positions)
+    predicted = model.predict(inputs, shift=given.shifts)
+    if not np.isfinite(predicted).all():
+        raise SponError(f"the prediction of sample {_first_bad(predicted, positions)} is not finite")
+    predictions = replace(given, outputs=predicted)
+    if chosen.mesh is None or crossed:
+        from spon.evaluation import boundary_error
+
+        boundary = boundary_error(predictions, predicted)
+        for note in _write(chosen.target, predictions):
+            print(note)
+    else:
+        predicted, boundary = _elsewhere(chosen, predictions)
+    distance = None if known is None else known.distance(model, inputs)
+    print("\n".join(_lines(predictions, predicted, boundary, distance, positions)), flush=True)
+    print(chosen.target, flush=True)
+
+
+def _check_target(chosen: argparse.Namespace) -> None:
+    """Refuse what cannot be written before the work, not after it."""
+    from spon.data.field_outputs import SUFFIXES
+
+    target, live = Path(chosen.target), (".bp",)
+    resampled = chosen.mesh is not None and not _cross(chosen.mesh)
+    if target.suffix not in (*SUFFIXES, *live):
+        raise SponError(f"{target}: unknown output format; allowed: {', '.join((*SUFFIXES, *live))}")
+    if not target.resolve().parent.is_dir():
+        raise SponError(f"cannot write {target}: no such folder")
+    if chosen.mesh is not None and not resampled and not Path(chosen.mesh).is_file():
+        raise SponError(f"no such file: {chosen.mesh}")
+
+
+def _once(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SponError(f"--input gives '{twice}' {names.count(twice)} times; allowed: once")
+    return dict(pairs)
+
+
+def _on(model: Any, path: str) -> Any:
+    """Return the model on another discretisation, if it is of a kind that crosses meshes."""
+    from spon.discretisation import Discretisation
+
+    other = Discretisation.load(path)
+    on = getattr(model, "on", None)
+    if on is None:
+        raise SponError(
+            f"this network belongs to its mesh; allowed: --mesh with a mesh file in place of {path}, to "
+            "which predictions are interpolated"
+        )
+    return on(other)
+
+
+def _dataset(d: Any, names: Names, inputs: Any, outputs: Any, positions: list[int]) -> Any:
+    import numpy as np
+
+    from spon.data.dataset import Dataset
+
+    numbers = np.array(positions, dtype=np.int64)
+    return Dataset(
+        d,
+        inputs,
+        outputs,
+        numbers,
+        output_name=names.output,
+        units=names.units,
+        boundary_data=names.boundary_data,
+    )
+
+
+def _first_bad(values: Any, positions: list[int]) -> int:
+    import numpy as np
+
+    return positions[int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])]
+
+
+def _write(target: str, predictions: Any) -> list[str]:
+    from spon.data.field_outputs import write_prediction
+
+    if Path(target).suffix != ".bp":
+        return write_prediction(target, predictions)
+    from spon.fem.rebuild import rebuilt_mesh, rebuilt_space
+
+    d = predictions.discretisation
+    space = rebuilt_space(rebuilt_mesh(d), d.output.element)
+    _write_live(target, space, predictions, predictions.outputs)
+    return []
+
+
+def _write_live(target: str, space: Any, predictions: Any, values: Any) -> None:
+    """Write functions of a live space."""
+    from spon.fem.output import write
+
+    suffix, name = Path(target).suffix, predictions.output_name
+    if suffix in (".vtu", ".png"):
+        if len(values) > 1:
+            raise SponError(
+                f"{target}: {len(values)} samples in a {suffix}; allowed: one (--samples), or .pvd, .xdmf"
+            )
+        write(target, space, {name: values[0]}, units=predictions.units)
+    else:
+        write(target, space, {name: values}, times=[float(k) for k in range(len(values))])
+
+
+def _elsewhere(chosen: argparse.Namespace, predictions: Any) -> tuple[Any, Any]:
+    """Interpolate to another mesh and write there; return values and boundary errors of the samples."""
+    import numpy as np
+    from mpi4py import MPI
+
+    from spon.fem.mesh import read_mesh
+    from spon.fem.rebuild import Elsewhere
+    from spon.files import replacing
+
+    mesh = read_mesh(chosen.mesh, MPI.COMM_SELF)
+    elsewhere = Elsewhere(predictions.discretisation, mesh)
+    values, prescribed = elsewhere(predictions.outputs)
+    print(
+        f"predicted on the training mesh and interpolated to {chosen.mesh} ({elsewhere.space.size} DoFs); "
+        f"{len(elsewhere.dofs)} boundary values imposed again"
+    )
+    if Path(chosen.target).suffix == ".npz":
+        arrays: dict[str, Any] = {predictions.output_name: values, "samples": predictions.numbers}
+        if elsewhere.space.name.startswith(("P", "DP")):
+            arrays["points"] = elsewhere.space.nodes
+        with replacing(chosen.target) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+    else:
+        _write_live(chosen.target, elsewhere.space, predictions, values)
+    gap = np.abs(values[:, elsewhere.dofs] - prescribed)
+    return values, gap.max(axis=1, initial=0.0)
+
+
+def _lines(predictions: Any, values: Any, boundary: Any, distance: Any, positions: list[int]) -> list[str]:
+    """Return a line for each sample, and a warning for each that is unlike those of the training."""
+    name = predictions.output_name
+    units = predictions.units.get(name, "")
+    lines = []
+    for row, position in enumerate(positions[:_MOST]):
+        u = values[row]
+        text = f"sample {position}: {name} from {u.min():.4g} to {u.max():.4g} {units}".rstrip()
+        text += f", boundary error {boundary[row]:.1e}"
+        if distance is not None:
+            text += f", distance from the training inputs {distance.nearest[row]:.3g}"
+        lines.append(text)
+        if distance is not None and distance.reasons[row]:
+            lines.append(f"  warning: outside the training range: {'; '.join(distance.reasons[row])}")
+    if len(positions) > _MOST:
+        rest = range(_MOST, len(positions))
+        text = f"and {len(rest)} more, largest boundary error {boundary.max():.1e}"
+        if distance is not None:
+            outside = [positions[k] for k in rest if distance.reasons[k]]
+            text += f"; outside the training range: {', '.join(map(str, outside)) or 'none'}"
+        lines.append(text)
+    if distance is None:
+        lines.append(
+            "how far the inputs lie from those of the training is not known: no inputs.npz beside the model"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""A report of a trained model: one HTML file that needs no other."""
