@@ -1,8 +1,7 @@
 """Operator networks of spon against published ones: the same samples, split, core and seconds of training.
 
-Run with `python3 benchmarks/operators.py` in the environment that benchmarks/peers/README.md describes (two
-commands); writes results/operators.json and RESULTS.md. It can be stopped and goes on where it was; every
-run is a line of results/operators.jsonl.
+Run as benchmarks/peers/README.md says; writes results/operators.json and RESULTS.md. It can be stopped and
+goes on where it was; every run is a line of results/operators.jsonl.
 
 Data: spon's own, with fixed seeds. "darcy": two-phase permeability 12/3, a value per cell, on the square of
 65 x 65 nodes; "plate": log-normal permeability on the plate with holes; "elasticity": log-normal Young's
@@ -43,9 +42,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from fitting import POINTS, fit, measure
 from peers import PEERS, find_peer
 from results import record
-from training import POINTS, fit, measure
 
 import spon
 from spon.nn.processors import PROCESSORS, find_processor

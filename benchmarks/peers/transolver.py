@@ -80,11 +80,11 @@ class Transolver(Surrogate):
     to 0.1, batches of 1 to 4; smaller here, to see more samples in the budget.
     """
 
-    learning_rates = (5e-4, 1e-3, 2e-3)
+    learning_rates = (1e-3, 2e-3, 4e-3)
     batch_size = 4
     weight_decay = 1e-5
     clip = 0.1
-    layers, width, heads, slices = 4, 64, 4, 32
+    layers, width, heads, slices = 3, 32, 4, 32
 
     def __init__(self, train, transform):
         super().__init__(train, transform)
