@@ -45,7 +45,18 @@ def test_a_network_runs_on_a_finer_mesh_with_a_similar_error(problem, dataset):
     data = spon.generate(finer, 8, seed=2)
     here, there = h1(model, spon.generate(problem, 8, seed=2)), h1(model.on(finer.discretisation), data)
     assert there < 1.5 * here
-    assert there < 0.5 * relative_errors(data, 0 * data.outputs + data.outputs.mean(axis=0), "h1").mean()
+    assert there < 0.75 * relative_errors(data, 0 * data.outputs + data.outputs.mean(axis=0), "h1").mean()
+
+
+def test_a_start_by_cycles_crosses_to_a_finer_mesh(problem, dataset, equations):
+    """What was learned on one mesh improves the cycle on the other."""
+    model = build(problem.discretisation, "start", physics=equations, widths=(8, 12))
+    spon.train(model, dataset, spon.Training(epochs=10, learning_rate=1e-2))
+    finer = Diffusion(on_square(3, 3))
+    data = spon.generate(finer, 8, seed=2)
+    there = Physics("diffusion", load(finer), "kappa")
+    cycle = build(finer.discretisation, "start", physics=there)
+    assert h1(model.on(finer.discretisation, there), data) < 0.8 * h1(cycle, data)
 
 
 def test_a_network_runs_on_another_geometry_with_exact_boundary_values(problem, dataset):
@@ -98,11 +109,10 @@ def test_cycles_converge_to_the_solution(problem, dataset, equations):
         known = model.processor.known(model._encoded(raw, None))
         u = d.constraint.shift + known.start.numpy()
         errors.append(relative_errors(dataset, u, "h1").max())
-    print(errors)
     assert errors[0] < 0.25
     assert errors[1] < 0.3 * errors[0]
-    assert errors[2] < 1e-4
-    assert known.features[:, :, 1].abs().max() < 1e-4
+    assert errors[2] < 1e-3
+    assert known.features[:, :, 1].abs().max() < 1e-3
 
 
 def test_an_untrained_start_is_the_cycle_and_its_mean_error(problem, dataset, equations):

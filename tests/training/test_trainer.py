@@ -121,7 +121,7 @@ def test_states_of_other_runs_are_refused(problem, dataset):
 
 @pytest.mark.mpi
 def test_validation_and_finish_do_not_depend_on_the_number_of_ranks(problem, dataset):
-    settings = spon.Training(epochs=2, batch_size=5, lbfgs=10, ema=0.5, microbatch=2)
+    settings = spon.Training(epochs=2, batch_size=5, lbfgs=2, ema=0.5, microbatch=2)
     train, validation = dataset.split(17, 7)
     together, alone = build(problem), build(problem)
     a = spon.Trainer(together, train, settings, validation, WORLD).run()
@@ -136,10 +136,11 @@ def test_validation_and_finish_do_not_depend_on_the_number_of_ranks(problem, dat
 
 def test_lbfgs_lowers_the_loss(problem, dataset):
     plain, polished, large = build(problem), build(problem), build(problem)
-    settings = {"epochs": 3, "batch_size": 6}
+    dataset = dataset[:12]
+    settings = {"epochs": 3, "batch_size": 6, "microbatch": 6}
     a = spon.train(plain, dataset, spon.Training(**settings))
     b = spon.train(polished, dataset, spon.Training(**settings, lbfgs=20))
-    c = spon.train(large, dataset, spon.Training(**settings, lbfgs=10, lbfgs_samples=16))
+    c = spon.train(large, dataset, spon.Training(**settings, lbfgs=10, lbfgs_samples=8))
     assert b.losses[:3] == a.losses
     assert b.losses[4] < b.losses[3] < 0.95 * a.losses[-1]
     errors = [relative_errors(dataset, m.predict(dataset.inputs), "h1").mean() for m in (plain, polished)]
@@ -251,7 +252,7 @@ def test_divergence_keeps_the_best_and_says_where(problem, dataset):
 @pytest.mark.mpi
 def test_a_failure_on_one_rank_ends_all(problem, dataset):
     model = build(problem)
-    trainer = spon.Trainer(model, dataset, spon.Training(epochs=1), comm=WORLD)
+    trainer = spon.Trainer(model, dataset, spon.Training(epochs=1, microbatch=1), comm=WORLD)
     if WORLD.rank == WORLD.size - 1:
         trainer._samples[0]._inputs = -trainer._samples[0]._inputs
     with pytest.raises(spon.SponError, match="the input must be positive"):

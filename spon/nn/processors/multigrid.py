@@ -187,9 +187,9 @@ class Multigrid(Processor):
         ratios = [
             abs(np.log(_mesh_size(level) / self.mesh_size)) for level in levels[: len(levels) - count + 1]
         ]
-        settings = {**self.settings, "coefficient": bool(self.uses_coefficient)}
         first = int(np.argmin(ratios))
-        other = Multigrid(replace(discretisation, levels=levels[: first + count]), first=first, **settings)
+        settings = {**self.settings, "coefficient": bool(self.uses_coefficient), "first": first}
+        other = Multigrid(replace(discretisation, levels=levels[: first + count]), **settings)
         wanted = other.lift.weight.shape, other.read.weight.shape, other.grids.counts
         if wanted != (self.lift.weight.shape, self.read.weight.shape, self.grids.counts):
             raise SponError(
