@@ -54,7 +54,7 @@ class Linearised:
         for name, value, allowed in (("method", method, METHODS), ("operator", operator, OPERATORS)):
             if value not in allowed:
                 raise SponError(f"{name} '{value}'; allowed: {', '.join(repr(a) for a in allowed)}")
-        self.problem, self.comm = problem, problem.comm
+        self.problem, self.comm, self._method = problem, problem.comm, method
         prolongations = None
         if method == "multigrid":
             prolongations = free_prolongations(problem.discretisation, problem.constraint)
@@ -136,6 +136,8 @@ class Linearised:
         self._fresh = False
         reason = self.ksp.getPC().getFailedReason()
         if reason:
+            if self._method == "direct":
+                self.ksp.getPC().reset()  # MUMPS would not factorise the next matrix
             raise SponError(f"the preconditioner could not be set up: the operator is singular ({reason})")
 
     def assemble(self) -> None:
@@ -150,16 +152,8 @@ class Linearised:
         return Z @ self.gather(self.x)
 
     def precondition(self) -> None:
-        """Write B b to `x`, for the b in `rhs`. Collective.
-
-        Raises:
-            SponError: A is singular.
-        """
-        try:
-            self.ksp.getPC().apply(self.rhs, self.x)
-        except PETSc.Error as error:  # MUMPS tells of a singular matrix here
-            self.ksp.getPC().reset()  # it would not analyse the next matrix
-            raise SponError(f"the operator is singular: PETSc error {error.ierr}") from error
+        """Write B b to `x`, for the b in `rhs`. Collective."""
+        self.ksp.getPC().apply(self.rhs, self.x)
 
     def gather(self, x: PETSc.Vec) -> Floats:
         """Return û (free DoFs,) of a distributed vector, on every rank. Collective."""
