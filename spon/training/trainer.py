@@ -177,7 +177,7 @@ class Trainer:
             while p.batch < len(batches) and self._look() < 1.0:
                 self._step(batches[p.batch])
             complete = p.batch == len(batches)
-            p.epoch, p.batch = p.epoch + complete, p.batch * (not complete)
+            p.epoch, p.batch = p.epoch + complete, 0
             over = self._fraction() >= 1.0
             if complete:
                 self.history.losses.append(p.total / p.count)
