@@ -82,7 +82,7 @@ class Kernel(nn.Module, ABC):
 
     @abstractmethod
     def flux(self, H: Tensor, a: Tensor) -> Tensor:
-        """Return P at gradients H, for coefficients a (points, batch), in the shape of H."""
+        """Return P at gradients H, for coefficients a (points, batch), in the shape of H; linear in a."""
 
     @abstractmethod
     def density(self, H: Tensor, a: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Kernel(nn.Module, ABC):
 
     @abstractmethod
     def tangent(self, H: Tensor, a: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return dP: (gdim, points, components, batch) → the same shape."""
+        """Return dP: (gdim, points, components, batch) → the same shape; linear in a."""
 
     @abstractmethod
     def diagonal_moduli(self, H: Tensor, a: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Kernel(nn.Module, ABC):
     def forces(self, u: Tensor, m: Tensor) -> Tensor:
         """Return the residual without the load, (batch, DoFs)."""
         self.check(u, m)
-        return self._divergence(self.flux(self.slopes(u), self.coefficient(m)))
+        return self._gathered(self.flux(self.slopes(u), self.coefficient(m) * self.weights[:, None]))
 
     def energy(self, u: Tensor, m: Tensor) -> Tensor:
         """Return the potential whose gradient in u is F: ∫ ψ(∇u; m) − load·u.
@@ -167,8 +167,9 @@ class Kernel(nn.Module, ABC):
             u: (batch, DoFs); None, for a linear kernel, saves some work.
             m: (batch, DoFs of all inputs).
         """
-        tangent = self.tangent(*self._state(u, m))
-        return lambda v: self._divergence(tangent(self.slopes(v)))
+        H, a = self._state(u, m)
+        tangent = self.tangent(H, a * self.weights[:, None])
+        return lambda v: self._gathered(tangent(self.slopes(v)))
 
     def jacobian(self, u: Tensor | None, m: Tensor, v: Tensor) -> Tensor:
         """Return J(u; m) v, (batch, DoFs)."""
@@ -208,11 +209,11 @@ class Kernel(nn.Module, ABC):
             raise SponError(f"the tangent of the {self.physics.kernel} kernel depends on u; none was given")
         return None if u is None else self.slopes(u), self.coefficient(m)
 
-    def _divergence(self, flux: Tensor) -> Tensor:
-        """Return Gᵀ (w ⊙ P), (batch, DoFs)."""
-        batch = flux.shape[-1]
-        weighted = (self.weights[:, None, None] * flux).reshape(-1, self.components * batch)
-        out: Tensor = self.gradient.transposed(weighted).reshape(-1, batch)
+    def _gathered(self, weighted: Tensor) -> Tensor:
+        """Return Gᵀ of w ⊙ P, (batch, DoFs)."""
+        batch = weighted.shape[-1]
+        columns = weighted.reshape(-1, self.components * batch)
+        out: Tensor = self.gradient.transposed(columns).reshape(-1, batch)
         return out.T
 
     def _gradient_products(self) -> sp.csr_array:

@@ -24,7 +24,7 @@ class Convergence:
         iterations: (batch,) int64.
         reduction: (batch,) norm √(rᵀBr) of the last residual over that of the right-hand side.
         converged: (batch,) bool.
-        negative: (batch,) bool, where a direction of negative curvature ended the iteration.
+        negative: (batch,) bool, where negative curvature, of A or of the cycle, ended the iteration.
     """
 
     iterations: Tensor
@@ -66,6 +66,7 @@ def conjugate_gradients(
     """
     batch = rhs.shape[1]
     x = torch.zeros_like(rhs) if guess is None else guess.clone()
+    out = torch.empty_like(rhs)
     act = apply(None)
     tolerance = torch.as_tensor(rtol, dtype=rhs.dtype, device=rhs.device).expand(batch)
     r = rhs.clone() if guess is None else rhs - act(x)
@@ -74,18 +75,19 @@ def conjugate_gradients(
     size = (rhs * first).sum(dim=0).clamp_min(0.0).sqrt()
     rz = (r * z).sum(dim=0)
     iterations = torch.zeros(batch, dtype=torch.int64, device=rhs.device)
-    negative = torch.zeros(batch, dtype=torch.bool, device=rhs.device)
+    negative = rz < 0
     reached = rz.clamp_min(0.0).sqrt()
     p, active = z, torch.arange(batch, device=rhs.device)
     for _ in range(maxiter):
         going = reached[active] > tolerance[active] * size[active]
         going &= ~negative[active]
         if not bool(going.all()):
-            active = active[going]
+            out[:, active] = x
+            active, kept = active[going], going.nonzero()[:, 0]
+            x, r, p, rz = x[:, kept], r[:, kept], p[:, kept], rz[kept]
             if not len(active):
                 break
-            kept = going.nonzero()[:, 0]
-            r, p, rz, cycle, act = r[:, kept], p[:, kept], rz[kept], cycle.select(kept), apply(active)
+            cycle, act = cycle.select(kept), apply(active)
         Ap = act(p)
         curvature = (p * Ap).sum(dim=0)
         bad = ~(curvature > 0)
@@ -97,10 +99,10 @@ def conjugate_gradients(
                     "operator is not positive definite, and conjugate gradients cannot solve it"
                 )
             negative[active[bad]] = True
-            fresh = active[bad & (iterations[active] == 0)]
-            x[:, fresh] += p[:, bad & (iterations[active] == 0)]
+            fresh = bad & (iterations[active] == 0)
+            x = x + torch.where(fresh, p, torch.zeros_like(p))
         alpha = torch.where(bad, torch.zeros_like(rz), rz / torch.where(bad, torch.ones_like(rz), curvature))
-        x[:, active] += alpha * p
+        x = x + alpha * p
         before, r = r, r - alpha * Ap
         z = cycle(r)
         new = (r * z).sum(dim=0)
@@ -108,5 +110,7 @@ def conjugate_gradients(
         p, rz = z + beta * p, new
         iterations[active] += 1
         reached[active] = new.clamp_min(0.0).sqrt()
+        negative[active[new < 0]] = True
+    out[:, active] = x
     reduction = reached / torch.where(size > 0, size, torch.ones_like(size))
-    return x, Convergence(iterations, reduction, reached <= tolerance * size, negative)
+    return out, Convergence(iterations, reduction, (reached <= tolerance * size) & ~negative, negative)

@@ -106,7 +106,11 @@ class Newton:
                 if not len(samples):
                     break
             cycle = self._cycle(u, m)
-            size = (force * cycle(force)).sum(dim=0).clamp_min(0.0).sqrt()
+            square = (force * cycle(force)).sum(dim=0)
+            if bool((square < 0).any()):
+                cycle = solver.prepare(m)
+                square = (force * cycle(force)).sum(dim=0)
+            size = square.clamp_min(0.0).sqrt()
             scale = solver.reduced(load)
             scale = (scale * cycle(scale)).sum(dim=0).clamp_min(0.0).sqrt()
             reference = torch.maximum(scale, size if reference is None else reference)
