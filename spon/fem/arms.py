@@ -93,7 +93,7 @@ def standard_arms(
         iterative.append(Arm("gmres+ilu", krylov | ilu))
     lagged = []
     if factors:
-        name, shared = str(krylov["ksp_type"]), factors[0].name
+        name, shared = str(krylov["ksp_type"]), factors[-1].name  # PETSc's own is quicker to apply than MUMPS
         lagged = [Arm(f"{name}, lagged {shared}", krylov, lag=_LAG, shares=shared)]
         if not definite and _has_hpddm(comm):
             recycled = {"ksp_type": "hpddm", "ksp_hpddm_type": "gcrodr", "ksp_hpddm_recycle": 20}
