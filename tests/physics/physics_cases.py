@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 import ufl
-from conftest import on_square
 from dolfinx import fem
 
 import spon
+from meshes import box
+from spon.fem.mesh import TaggedMesh
 
 CASES = {
     "darcy": ("Darcy", {}),
@@ -22,17 +23,17 @@ CASES = {
 }
 
 
-class Mixed(spon.Problem):
-    """∫ m u·v + (div u + |u|²)(div v) = ∫ k v_x, H(div) elements, whose edges have an orientation."""
+class Edges(spon.Problem):
+    """∫ (1 + |m|²) u·v + (curl u + |u|² k)·curl v = ∫ l² v_x; edge elements, whose faces turn obliquely."""
 
     linear = False
 
     def make_space(self):
-        return fem.functionspace(self.hierarchy.finest.dolfinx, ("RT", 2))
+        return fem.functionspace(self.hierarchy.finest.dolfinx, ("N1curl", 2))
 
     def make_inputs(self):
         mesh = self.hierarchy.finest
-        return {"m": fem.functionspace(mesh.dolfinx, ("N1curl", 1)), "k": spon.Parameters(mesh, ("k", "l"))}
+        return {"m": fem.functionspace(mesh.dolfinx, ("N1curl", 2)), "k": spon.Parameters(mesh, ("k", "l"))}
 
     def make_constraint(self):
         return spon.Constraint.none(self.order.size)
@@ -43,14 +44,16 @@ class Mixed(spon.Problem):
         return {"m": 1.0 + 0.1 * rng.standard_normal(size), "k": rng.standard_normal(2)}
 
     def residual(self, u, m, v):
-        form = (1 + ufl.inner(m["m"], m["m"])) * ufl.inner(u, v) + (ufl.div(u) + ufl.inner(u, u)) * ufl.div(v)
-        return form * ufl.dx - (m["k"][0] * v[0] + m["k"][1] ** 2 * v[1]) * ufl.dx
+        k = ufl.as_vector([m["k"][0], 1.0, 0.0])
+        form = (1 + ufl.inner(m["m"], m["m"])) * ufl.inner(u, v)
+        form += ufl.inner(ufl.curl(u) + ufl.inner(u, u) * k, ufl.curl(v))
+        return form * ufl.dx - m["k"][1] ** 2 * v[0] * ufl.dx
 
 
 def make(case, comm, refinements=0, **more):
     """A problem on its own mesh."""
-    if case == "mixed":
-        return Mixed(on_square(3, 1, comm))
+    if case == "edges":
+        return Edges(spon.Hierarchy.uniform(TaggedMesh(box("tetrahedron", 1), comm), 0))
     name, options = CASES[case]
     cls = getattr(spon.load_problem(spon.find_problem(f"{case.split()[0]}.py")), name)
     return cls.from_mesh(group=comm, refinements=refinements, **options, **more)
@@ -66,7 +69,7 @@ def point(problem, samples):
     """Smooth û of small size, inputs, and a generator."""
     rng = np.random.default_rng(3)
     m = inputs(problem, samples)
-    if isinstance(problem, Mixed):
+    if isinstance(problem, Edges):
         return torch.as_tensor(rng.standard_normal((samples, problem.order.size))), m, rng
     nodes = problem.discretisation.levels[0].points
     x = (nodes - nodes.min(axis=0)) / np.ptp(nodes, axis=0).max()
