@@ -10,7 +10,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from spon.cli.devices import find_device
 from spon.cli.ranks import alone
 from spon.cli.run import Run
 from spon.errors import SponError
@@ -50,6 +49,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from spon.nn.input_range import InputRange
     from spon.report.content import Content
     from spon.report.page import page
+    from spon.training.device import find_device
 
     run = Run.find(chosen.run_folder)
     device = find_device(chosen.device)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spon.cli.devices import find_device
 from spon.cli.ranks import alone
 from spon.cli.run import Names, Run
 from spon.errors import SponError
@@ -85,6 +84,7 @@ def _predict(chosen: argparse.Namespace) -> None:
     import numpy as np
 
     from spon.data.field_inputs import read_inputs
+    from spon.training.device import find_device
 
     _check_target(chosen)
     run = Run.find(chosen.run_folder)
@@ -139,17 +139,17 @@ def _once(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _on(model: Any, path: str) -> Any:
-    """Return the model on another discretisation, if it is of a kind that crosses meshes."""
+    """Return the model on another discretisation, or on that of a data set with its equations."""
+    from spon.data.dataset import Dataset
     from spon.discretisation import Discretisation
+    from spon.storage import open_hdf5
 
-    other = Discretisation.load(path)
-    on = getattr(model, "on", None)
-    if on is None:
-        raise SponError(
-            f"this network belongs to its mesh; allowed: --mesh with a mesh file in place of {path}, to "
-            "which predictions are interpolated"
-        )
-    return on(other)
+    with open_hdf5(path) as file:
+        has_samples = "discretisation" in file
+    if has_samples:
+        dataset = Dataset.load(path)
+        return model.on(dataset.discretisation, dataset.physics)
+    return model.on(Discretisation.load(path))
 
 
 def _dataset(d: Any, names: Names, inputs: Any, outputs: Any, positions: list[int]) -> Any:

@@ -143,8 +143,7 @@ class Run:
         """
         from spon.training.checkpoint import load_model
 
-        load: Any = load_model
-        return load(self.model_file, discretisation, device)
+        return load_model(self.model_file, discretisation, device)
 
     def for_prediction(self, data: str | None, device: Any) -> tuple[Any, Names]:
         """Return the model, and the names that it goes by; from its own file where that has all of it.
@@ -157,11 +156,10 @@ class Run:
             SponError: what is missing.
         """
         from spon.data.dataset import Dataset
-        from spon.training import checkpoint
+        from spon.training.checkpoint import read_model
 
-        read: Any = getattr(checkpoint, "read_model", None)
-        if data is None and read is not None:
-            known = read(self.model_file)["data"]
+        if data is None:
+            known = read_model(self.model_file)["data"]
             if known is not None:
                 names = Names(known["output_name"], known["units"], known["boundary_data"])
                 return self.model(None, device), names

@@ -84,7 +84,8 @@ def _ranks(chosen: argparse.Namespace) -> Iterator[Any]:
 def _train(chosen: argparse.Namespace, ranks: Any) -> None:
     import torch
 
-    from spon.data.dataset import Dataset
+    from spon.data.collection import DatasetCollection
+    from spon.nn.input_range import InputRange
     from spon.training.device import find_device
     from spon.training.run_folder import RunFolder
     from spon.training.trainer import Trainer
@@ -99,7 +100,8 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
         device = find_device(asked.device, local_rank)
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        parts = [Dataset.load(path).parts() for path in chosen.data]
+        members = DatasetCollection.merge(DatasetCollection.load(path) for path in chosen.data)
+        parts = [member.parts() for member in members]
         data, validation = [part[0] for part in parts], [part[1] for part in parts]
         config, model = _built(asked, chosen, data, validation)
     folder = RunFolder(chosen.output, config, data[0], ranks)
@@ -117,6 +119,9 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
         say(f"{'finished ' if position['finished'] else 'goes on  '} after {where}")
     trainer = Trainer(model.to(device), data, config.training, validation, ranks, folder)
     history = trainer.run()
+    with agree(ranks):
+        if ranks.rank == 0 and len(data) == 1 and len(data[0]) > 2:  # to tell inputs that are unlike them
+            InputRange.of(model, data[0]).save(folder.path / "inputs.npz")
     best = history.best
     if best is not None:
         errors = ", ".join(f"{name} {error:.3%}" for name, error in best.errors.items())
@@ -177,6 +182,9 @@ def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: 
         processor = kind(space, **given)
     except TypeError as error:
         raise SponError(f"cannot make a {kind.__name__}: {error}") from error
+    processor.use(data[0].physics)
+    if len(data) > 1:
+        network.setdefault("centre", False)  # the mean of outputs belongs to one mesh
     model = OperatorNetwork(space, processor, **{k: v for k, v in network.items() if k != "processor"})
     derived = {k for k, a in arguments.items() if a.default is None} - set(given)  # from the data
     resolved = given | {k: v for k, v in processor.settings.items() if k not in derived}

@@ -72,10 +72,4 @@ def on_mesh(model: OperatorNetwork, dataset: Dataset) -> OperatorNetwork:
     """
     if dataset.discretisation.fingerprint == model.fingerprint:
         return model
-    if not hasattr(model, "on"):
-        dataset.discretisation.require(model.fingerprint, "the model")
-    view: OperatorNetwork = model.on(dataset.discretisation)
-    for name, parameter in model.named_parameters():
-        owner, _, last = name.rpartition(".")
-        setattr(view.get_submodule(owner), last, parameter)
-    return view.to(model.shift.device)
+    return model.on(dataset.discretisation, dataset.physics)

@@ -187,20 +187,21 @@ def test_a_nested_mesh_gets_the_same_function(plate, capsys):
         assert "predicted on the training mesh and interpolated to fine.msh (625 DoFs); 50 boundary" in out
 
 
-def test_a_network_that_crosses_meshes_is_evaluated_there(plate, monkeypatch, capsys):
+def test_a_network_that_crosses_meshes_is_evaluated_there(problem, plate, capsys):
     with pytest.raises(SystemExit):
         run("--input", "kappa=k.npz", "-o", "u.npz", "--mesh", "data.h5")
     assert "belongs to " in capsys.readouterr().err
-    asked = []
-
-    def on(self, discretisation):
-        asked.append(discretisation.fingerprint)
-        return self
-
-    monkeypatch.setattr(spon.OperatorNetwork, "on", on, raising=False)
-    run("--input", "kappa=k.npz", "-o", "u.npz", "--mesh", "data.h5")
-    assert asked == [plate.discretisation.fingerprint]
-    assert "evaluated on the mesh of data.h5" in capsys.readouterr().out
+    d, refined = plate.discretisation, problem.refined()
+    model = spon.OperatorNetwork(d, spon.Multigrid(d, widths=(4,), cycles=1), "log", centre=False)
+    spon.train(model, plate, spon.Training(epochs=1))
+    spon.save_model("run/model.pt", model, plate)
+    kappa = np.stack([refined.sample(np.random.default_rng(k)) for k in range(2)])
+    np.savez("k.npz", kappa=kappa)
+    refined.discretisation.save("fine.h5")
+    run("--input", "kappa=k.npz", "-o", "u.npz", "--mesh", "fine.h5")
+    assert "evaluated on the mesh of fine.h5" in capsys.readouterr().out
+    expected = model.eval().on(refined.discretisation).predict(kappa)
+    np.testing.assert_allclose(np.load("u.npz")["u"], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.mpi
