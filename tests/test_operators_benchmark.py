@@ -122,6 +122,8 @@ def test_slices_do_not_see_the_order_of_the_points():
     attention, x = PhysicsAttention(16, heads=4, slices=8, shape=None), torch.randn(2, 30, 16)
     order = torch.randperm(30)
     assert torch.allclose(attention(x)[:, order], attention(x[:, order]), atol=1e-6)
+    twice = attention(torch.cat([x, x], dim=1))[:, :30]  # tokens are means, not sums
+    assert torch.allclose(attention(x), twice, atol=1e-4 * float(twice.detach().abs().max()))
 
 
 def test_the_transolver_knows_rows_of_a_structured_mesh(dataset):
@@ -129,7 +131,9 @@ def test_the_transolver_knows_rows_of_a_structured_mesh(dataset):
     rows = model.points[model.order].reshape(13, 13, 2)
     assert np.ptp(rows[:, :, 1], axis=1).max() == pytest.approx(0, abs=1e-12)
     assert (np.diff(rows[:, :, 0], axis=1) > 0).all()
-    assert torch.equal(model.order[model.back], torch.arange(169))
+    model.lift = model.blocks = model.read = torch.nn.Identity()
+    features = torch.randn(2, 169, 1)
+    assert torch.equal(model.field(features)[:, :, :1], features)
 
 
 def test_neighbours_are_summed_as_neuraloperator_does():
@@ -249,8 +253,8 @@ def test_one_run_is_a_command(tmp_path, dataset):
 
 
 def test_scaling_measures_time_and_memory(tmp_path, problem):
-    sizes = iter([1, 2**23, 1])  # the second call is the measured one
-    assert 0.9 * 2**26 < scaling.cost(lambda: np.ones(next(sizes)), 1, "cpu")[1] < 1.2 * 2**26
+    sizes = iter([1, 2**25, 1])  # the second call is the measured one
+    assert 0.9 * 2**28 < scaling.cost(lambda: np.ones(next(sizes)), 1, "cpu")[1] < 1.1 * 2**28
     problem.discretisation.save(tmp_path / "square.h5")
     row = scaling.measure(tmp_path / "square.h5", "cpu")
     assert row["DoFs"] == 169

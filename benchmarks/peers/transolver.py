@@ -74,16 +74,18 @@ class Layer(nn.Module):
 
 
 class Transolver(Surrogate):
-    """Transolver on the nodes of the mesh.
+    """Transolver on the nodes of the mesh, relative L2 loss as documented (H1 gave larger L2 errors).
 
-    Documented: 8 layers, 128 channels, 8 heads, 64 slices, AdamW 1e-3, weight decay 1e-5, gradients clipped
-    to 0.1, batches of 1 to 4; smaller here, to see more samples in the budget.
+    Documented: 8 layers, 128 channels, 8 heads, 64 slices, AdamW with 1e-3 and weight decay 1e-5, gradients
+    clipped to 0.1, batches of 1 to 4. Smaller here, to see more samples in the budget; tried: 3 and 4 layers,
+    32 and 64 channels, 16 and 32 slices, clipping to 0.1 and 1.
     """
 
     learning_rates = (1e-3, 2e-3, 4e-3)
     batch_size = 4
     weight_decay = 1e-5
     clip = 0.1
+    norm = "l2"
     layers, width, heads, slices = 3, 32, 4, 32
 
     def __init__(self, train, transform):
