@@ -125,7 +125,7 @@ class Multigrid(Processor):
             if messages
             else []
         )
-        prolong = [SparseMap(level.prolongation, dtype) for level in levels if level.prolongation is not None]
+        prolong = [SparseMap(level.prolongation, dtype) for level in levels[:-1]]
         restrict = [SparseMap(restriction(fine, coarse), dtype) for fine, coarse in pairwise(levels)]
         self.first = first
         self.above = Grids([], [], prolong[:first], restrict[:first])
@@ -174,9 +174,9 @@ class Multigrid(Processor):
     def on(self, discretisation: Discretisation) -> Multigrid:
         """Return the processor on another mesh, with the same parameters.
 
-        It works on as many consecutive levels as it has here, those whose mesh sizes are nearest to the ones
-        that it has here: learned smoothers belong to a mesh size. Finer levels beyond only interpolate. A
-        guess wants the load there.
+        It works on as many consecutive levels as it has here: those whose mesh sizes are nearest to the ones
+        that it has here, since learned smoothers belong to a mesh size; finer levels only interpolate. With
+        a guess, which knows the fine scales, on the finest ones; it wants the load there (`use`).
 
         Raises:
             SponError: fewer levels, or spaces of another kind.
@@ -184,10 +184,10 @@ class Multigrid(Processor):
         levels, count = discretisation.levels, len(self.grids.operators)
         if len(levels) < count:
             raise SponError(f"{len(levels)} levels; allowed: {count} or more, as in the training")
-        ratios = [
-            abs(np.log(_mesh_size(level) / self.mesh_size)) for level in levels[: len(levels) - count + 1]
-        ]
-        first = int(np.argmin(ratios))
+        first = 0
+        if self.guess is None:
+            sizes = np.array([_mesh_size(level) for level in levels[: len(levels) - count + 1]])
+            first = int(np.argmin(np.abs(np.log(sizes / self.mesh_size))))
         settings = {**self.settings, "coefficient": bool(self.uses_coefficient), "first": first}
         other = Multigrid(replace(discretisation, levels=levels[: first + count]), **settings)
         wanted = other.lift.weight.shape, other.read.weight.shape, other.grids.counts
