@@ -254,7 +254,7 @@ def test_one_run_is_a_command(tmp_path, dataset):
 
 def test_scaling_measures_time_and_memory(tmp_path, problem):
     sizes = iter([1, 2**25, 1])  # the second call is the measured one
-    assert 0.9 * 2**28 < scaling.cost(lambda: np.ones(next(sizes)), 1, "cpu")[1] < 1.1 * 2**28
+    assert 2**27 < scaling.cost(lambda: np.ones(next(sizes)), 1, "cpu")[1] < 2**29  # others come and go
     problem.discretisation.save(tmp_path / "square.h5")
     row = scaling.measure(tmp_path / "square.h5", "cpu")
     assert row["DoFs"] == 169

@@ -24,7 +24,7 @@ from spon.training.config import RunConfig
 
 WORLD = MPI.COMM_WORLD
 SMALL = ["--set", "processor.widths=4,6", "processor.cycles=1", "training.batch_size=6"]
-FILES = {"config.toml", "log.csv", "model.pt", "checkpoint.pt", "versions.json"}
+FILES = {"config.toml", "log.csv", "model.pt", "checkpoint.pt", "versions.json", "inputs.npz"}
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def four():
 @pytest.mark.parametrize("name", SMALL)
 def test_four_samples_are_learned_by_heart(four, name):
     model = build(four.discretisation, name, "log", **LARGER[name])
-    settings = spon.Training(350, batch_size=4, microbatch=4, learning_rate=5e-3, weight_decay=0.0, norm="l2")
+    settings = spon.Training(350, batch_size=4, microbatch=4, learning_rate=5e-3, weight_decay=0.0, loss="l2")
     spon.train(model, four, settings)
     assert relative_errors(four, model.predict(four.inputs), "l2").max() < 1e-3
 

@@ -151,7 +151,7 @@ def test_low_rank_reaches_the_floor_of_its_modes(problem, dataset):
     data, rank = dataset[:8], 3
     model = build(d, "LowRank", "log", rank=rank, input_rank=7, width=64)
     spon.train(
-        model, data, spon.Training(epochs=300, batch_size=8, microbatch=8, learning_rate=1e-2, norm="l2")
+        model, data, spon.Training(epochs=300, batch_size=8, microbatch=8, learning_rate=1e-2, loss="l2")
     )
     unknowns = d.constraint.free(data.outputs)
     mean, mass = unknowns.mean(axis=0), unknown_mass(d)
