@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["History", "Store", "Trainer", "Training", "train"]
 
 STATE_FORMAT = 1
-_DIVERGED = 1e3  # times the first loss
+_DIVERGED = 1e3  # times the first loss, or a relative error of one
 _ITERATIONS = 10  # of L-BFGS between two looks at clock and signals
 _LBFGS_SHARE = 0.2  # of the time, where the run ends by time
 
@@ -200,7 +200,7 @@ class Trainer:
         p.step, p.batch = p.step + 1, p.batch + 1
         p.total, p.count = p.total + loss * len(batch.which), p.count + len(batch.which)
         p.first = loss if p.first is None else p.first
-        if not loss <= _DIVERGED * p.first:
+        if not loss <= _DIVERGED * max(p.first, 1.0):
             raise self._diverged(loss)
         self._display.reach(p.seconds if s.max_seconds else p.step, loss)
 
