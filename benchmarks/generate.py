@@ -3,7 +3,7 @@
 Run with `./dev run python3 benchmarks/generate.py`; writes results/generate.json and RESULTS.md. Inputs are
 drawn on all sides. User's loop: for every sample the form, the matrix and DOLFINx's `LinearProblem` with LU;
 space, boundary conditions and compiled code are kept. Tuned: `Problem.solution` with a `TunedSolver`, its
-trials of all arms included, over 200 samples (fine: 60). Best arm: the one that took least for one of 4
+trials of all arms included, over 200 samples. Best arm: the one that took least for one of 4
 systems, alone, over as many samples at the same tolerance. Each is a process of its own with one thread,
 after a first sample; best arm and tuned take turns twice, and the better of each counts.
 
@@ -33,7 +33,7 @@ import numpy as np
 
 CASES = {  # file, class, options, refinements, samples, samples of the user's loop
     "Darcy": ("darcy.py", "Darcy", {"kind": "lognormal"}, 2, 200, 50),
-    "Darcy, fine": ("darcy.py", "Darcy", {"kind": "lognormal"}, 4, 60, 6),
+    "Darcy, fine": ("darcy.py", "Darcy", {"kind": "lognormal"}, 4, 200, 6),
     "elasticity": ("elasticity.py", "Elasticity", {}, 3, 200, 20),
     "Helmholtz": ("helmholtz.py", "Helmholtz", {}, 1, 200, 20),
 }
