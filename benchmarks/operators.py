@@ -15,9 +15,9 @@ on the mesh; L2 for the Transolver, as documented.
 
 Peers: FNO, U-NO and GINO of neuraloperator 2.0; Transolver and POD-DeepONet written after their papers.
 Settings as documented; sizes far smaller, the best of a few trials of 5 to 30 s on "darcy", one seed each,
-by test error (which favours the peers). FNO and U-NO work on a grid: that of the mesh on the square, elsewhere
-one of the bounding box with a mask, with linear interpolation from the nodes and back; what they predict is
-measured on the mesh like all the rest.
+by test error (which favours the peers). FNO and U-NO work on a grid: that of the mesh on the square,
+elsewhere one of the bounding box with a mask, with linear interpolation from the nodes and back; what they
+predict is measured on the mesh like all the rest.
 
 Columns: mean and spread (largest − smallest) over seeds of the mean relative error over test samples;
 boundary: the largest deviation from prescribed values; processor milliseconds of a prediction for each
