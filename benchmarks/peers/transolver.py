@@ -74,7 +74,7 @@ class Layer(nn.Module):
 
 
 class Transolver(Surrogate):
-    """Transolver on the nodes of the mesh, relative L2 loss as documented (H1 gave larger L2 errors).
+    """Transolver on the nodes of the mesh, relative L2 loss as documented.
 
     Documented: 8 layers, 128 channels, 8 heads, 64 slices, AdamW with 1e-3 and weight decay 1e-5, gradients
     clipped to 0.1, batches of 1 to 4. Smaller here, to see more samples in the budget; tried: 3 and 4 layers,
