@@ -26,7 +26,7 @@ def add_parser(verbs: Any) -> None:
         help="errors of a trained model, as a table and a report",
         description="Measure a trained model on samples that it has not seen: errors in finite-element norms "
         "beside two baselines, what is exact, time, and how far its inputs lie from those of the training. "
-        "Writes metrics.json and report.html. Needs neither DOLFINx nor MPI.",
+        "Writes metrics.json and report.html. Needs DOLFINx for --problem alone.",
     )
     add = parser.add_argument
     add("run_folder", metavar="RUN", help="folder that spon train made, or its model.pt")
@@ -38,6 +38,14 @@ def add_parser(verbs: Any) -> None:
         dest="target",
         help="for metrics.json and report.html; default: that of the run",
     )
+    add(
+        "--problem",
+        metavar="PROBLEM",
+        help="problem of the data, a file or a name: solves the samples on the mesh refined once more too, "
+        "for the floor that the space sets",
+    )
+    add("--mesh", metavar="FILE", help="mesh of --problem; default: its own")
+    add("--refinements", metavar="N", type=int, help="of that mesh, as for spon generate")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
     parser.set_defaults(run=alone(_evaluate, needs_dolfinx=False))
 
@@ -62,6 +70,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     part = {"train": train, "validation": validation, "test": test}[chosen.part]
     if len(part) == 0:
         raise SponError(f"{path}: the part '{chosen.part}' has no samples")
+    part = _with_floor(part, chosen) if chosen.problem else part
     history = run.history()
     model = run.model(dataset.discretisation, device)
     measured = measure(model, part, _baselines(train, model.transform == "log"))
@@ -97,6 +106,31 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         temporary.write_text(html, encoding="utf-8")
     print(_table(metrics), flush=True)
     print(f"\n{folder / 'metrics.json'}\n{folder / 'report.html'}", flush=True)
+
+
+def _with_floor(part: Any, chosen: argparse.Namespace) -> Any:
+    """The samples with the errors of their finite-element solutions among the statistics."""
+    from dataclasses import replace
+
+    from mpi4py import MPI
+
+    from spon._compat import require_dolfinx
+
+    require_dolfinx()
+    from spon.physics.assembled.floor import fe_floor
+    from spon.physics.assembled.loading import problem_class
+
+    kind = problem_class(chosen.problem, None)
+    problem = kind.from_mesh(chosen.mesh, MPI.COMM_SELF, refinements=chosen.refinements)
+    problem.discretisation.require(part.discretisation.fingerprint, "the data set")
+    floor = fe_floor(problem, part, MPI.COMM_SELF)
+    errors = {
+        "fe_floor_l2": floor.best_l2,
+        "fe_floor_h1": floor.best_h1,
+        "fe_solve_l2": floor.solve_l2,
+        "fe_solve_h1": floor.solve_h1,
+    }
+    return replace(part, statistics={**part.statistics, **errors})
 
 
 def _baselines(train: Any, logarithm: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _EXACT = {
 }
 _FLOOR_MISSING = (
     "The finite-element floor is not shown: the data set does not have the errors of the finite-element "
-    "solutions against a refined mesh, and they cannot be found without the problem that made the data."
+    "solutions against a refined mesh. Where the problem that made the data is at hand, --problem finds them."
 )
 _MOST = 12  # samples outside that are listed
 

@@ -148,3 +148,17 @@ def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(folder):
     main(["evaluate", "run"])
     found = json.loads((folder / "run/metrics.json").read_text())
     assert found["seconds"]["training"] == 3.0
+
+
+def test_a_problem_gives_the_floor(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    darcy = spon.load_problem(spon.find_problem("darcy.py")).Darcy
+    problem = darcy.from_mesh(group=MPI.COMM_SELF, refinements=0)
+    write_run(tmp_path, replace(spon.generate(problem, 16, seed=0), sizes=(12, 2, 2)))
+    main(["evaluate", "run", "--problem", "darcy", "--refinements", "0"])
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 < found["fe_floor_h1"]["mean"] < found["fe_solve_h1"]["mean"] < 0.5
+    assert "FE floor (best in this space)" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(SystemExit):
+        main(["evaluate", "run", "--problem", "darcy", "--refinements", "1"])
+    assert "the data set belongs to another discretisation" in capsys.readouterr().err

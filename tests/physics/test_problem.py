@@ -95,6 +95,19 @@ def test_floor_is_below_the_solution_and_falls_at_its_rate(problem, dataset):
 
 
 @pytest.mark.mpi
+@pytest.mark.parametrize("name", ["darcy", "elasticity", "notch", "helmholtz"])
+def test_floor_of_cell_values_vectors_and_boundary_data(name):
+    """The same inputs on the finer mesh give a solution nearby, as far as the space can be."""
+    found = spon.load_problem(spon.find_problem(f"{name}.py"))
+    problem = getattr(found, name.capitalize()).from_mesh(group=MPI.COMM_SELF, refinements=0)
+    floor = fe_floor(problem, spon.generate(problem, 2, seed=0))
+    for best, solve, most in ((floor.best_l2, floor.solve_l2, 0.2), (floor.best_h1, floor.solve_h1, 0.6)):
+        assert (best > 0).all()
+        assert (best <= solve).all()
+        assert (solve < most).all()
+
+
+@pytest.mark.mpi
 def test_a_problem_is_made_from_its_own_mesh_or_another_one(shared_folder):
     plate = spon.load_problem(spon.find_problem("plate.py")).Plate
     own = plate.from_mesh(group=MPI.COMM_SELF, refinements=1, source=2.0)

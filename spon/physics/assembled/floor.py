@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ from mpi4py import MPI
 
 from spon.data.dataset import Dataset
 from spon.errors import agree
+from spon.fem.encoding import Dofs
+from spon.fem.sensors import Parameters
+from spon.fem.trace import Trace
+from spon.fem.transfer import interpolation
 from spon.physics.assembled.problem import Problem
 from spon.progress import progress_bar
 
@@ -43,7 +48,8 @@ def fe_floor(problem: Problem, dataset: Dataset, comm: MPI.Comm = MPI.COMM_WORLD
     underestimated by about as much. Best approximations are orthogonal projections in the norm.
 
     Args:
-        problem: whose mesh lives on `MPI.COMM_SELF`; ranks share the samples.
+        problem: whose mesh lives on `MPI.COMM_SELF`; ranks share the samples. Any element that is
+            not mixed.
         dataset: inputs, and solutions on the problem's mesh.
         comm: all the ranks.
 
@@ -51,16 +57,16 @@ def fe_floor(problem: Problem, dataset: Dataset, comm: MPI.Comm = MPI.COMM_WORLD
         Errors of all samples, on every rank.
     """
     finer = problem.refined()
-    prolongation = finer.hierarchy.prolongation(0)
-    level = finer.discretisation.levels[0]
-    grams = {"l2": level.mass, "h1": level.mass + level.stiffness}
+    prolongation = _output_prolongation(problem, finer)
+    inputs = _input_prolongation(problem, finer)
+    grams = {norm: finer.discretisation.output.gram(norm) for norm in ("l2", "h1")}
     coarse = {n: prolongation.T @ g @ prolongation for n, g in grams.items()}
     project = {n: spla.factorized(sp.csc_matrix(g)) for n, g in coarse.items()}
     numbers = np.arange(comm.rank, len(dataset), comm.size)
     rows = []
     with agree(comm), progress_bar(len(numbers), "reference", "sample", comm.rank == 0) as bar:
         for i in numbers:
-            u = finer.solve(prolongation @ dataset.inputs[i])
+            u = finer.solution(inputs @ dataset.inputs[i]).values
             row = []
             for norm, gram in grams.items():
                 size = np.sqrt(u @ (gram @ u))
@@ -75,3 +81,26 @@ def fe_floor(problem: Problem, dataset: Dataset, comm: MPI.Comm = MPI.COMM_WORLD
         found[rank :: comm.size] = part
     best_l2, solve_l2, best_h1, solve_h1 = found.T
     return FloorErrors(best_l2, best_h1, solve_l2, solve_h1)
+
+
+def _output_prolongation(problem: Problem, finer: Problem) -> sp.csr_array:
+    where = finer.hierarchy.transfers[0]
+    return interpolation(finer.order.canonical, problem.order.canonical, where)
+
+
+def _input_prolongation(problem: Problem, finer: Problem) -> sp.csr_array:
+    """The inputs of the finer problem for the same functions, one input after the other."""
+    blocks: list[Any] = []
+    for name, encoder in problem.encoders.items():
+        other = finer.encoders[name]
+        if isinstance(encoder, Parameters):
+            blocks.append(sp.eye_array(len(encoder.names)))
+            continue
+        assert isinstance(encoder, Dofs)
+        assert isinstance(other, Dofs)
+        block = interpolation(other.order.canonical, encoder.order.canonical, finer.hierarchy.transfers[0])
+        if isinstance(encoder, Trace):
+            assert isinstance(other, Trace)
+            block = block[other.dofs][:, encoder.dofs]
+        blocks.append(block)
+    return sp.csr_array(sp.block_diag(blocks, format="csr"))
