@@ -86,17 +86,15 @@ def test_guesses_converge_to_the_solution_and_are_admissible(case):
 def test_one_step_leaves_less_energy_than_the_cycle_alone(case):
     problem, data = case
     solver = spon.MultigridSolver(problem.discretisation, data.physics, steps=3)
-    m, g = torch.as_tensor(data.inputs), torch.as_tensor(np.broadcast_to(shift(data), data.outputs.shape))
+    m, g = torch.as_tensor(data.inputs), torch.as_tensor(shift(data) + 0 * data.outputs)
     cycle = solver.cycle(-solver.kernel.residual(g, m), m)
     start = known(build(problem.discretisation, data.physics), data).start
     least = solver.kernel.energy(torch.as_tensor(data.outputs), m)
     one, plain, nothing = (solver.kernel.energy(g + part, m) - least for part in (start, cycle, 0.0))
     assert (one <= plain * (1 + 1e-6) + 1e-12 * nothing).all()
     assert (one < 0.1 * nothing).all()
-    unit = start / start.norm(dim=1, keepdim=True)  # the length of the step is the best
-    for length in (0.99, 1.01):
-        other = solver.kernel.energy(g + length * start, m) - least
-        assert (other > one).all(), unit
+    for length in (0.99, 1.01):  # that of the step is the best
+        assert (solver.kernel.energy(g + length * start, m) - least > one).all()
 
 
 def test_an_untrained_network_is_the_guess(case):
@@ -192,7 +190,7 @@ def test_nonlinear_equations_are_linearised_about_the_undeformed_state():
     solver, model = spon.MultigridSolver(d, physics), build(d, physics, guess_cycles=10)
     gaps = []
     for size in (1e-3, 1e-4):
-        exact = solver.solve(None, size * m, 1e-12)[0].numpy()
+        exact = solver.solve(None, size * m, 1e-8)[0].numpy()
         gap = np.abs(model.predict(size * m.numpy()) - exact).max()
         gaps.append(gap / np.abs(exact).max())
     assert gaps[0] < 1e-2
