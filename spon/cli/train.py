@@ -111,6 +111,8 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
     say(f"data      {sum(map(len, data))} training and {sum(map(len, validation))} validation samples")
     parameters = sum(p.numel() for p in model.parameters())
     say(f"model     {config.model['processor']}, {parameters} parameters, on {device}, ranks: {ranks.size}")
+    if model.processor.physics is not None:
+        say(f"equations {_use_of_equations(model.processor)}")
     with agree(ranks):
         state = folder.read()
     if state is not None:
@@ -160,7 +162,8 @@ def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: 
     """The resolved configuration, and the network.
 
     An input that is a positive coefficient, or may be one, is transformed by the logarithm and used as
-    the processor's coefficient, unless the configuration says otherwise.
+    the processor's coefficient, and a processor that can start from cycles with the equations of the data
+    does so, unless the configuration says otherwise.
     """
     import inspect
     from dataclasses import replace
@@ -178,6 +181,8 @@ def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: 
         given.setdefault("coefficient", coefficient)
     if "seed" in arguments:
         given.setdefault("seed", asked.training.seed)
+    if "guess" in arguments and "guess" not in given and all(map(_has_cycles, data)):
+        given["guess"] = "start"
     try:
         processor = kind(space, **given)
     except TypeError as error:
@@ -203,6 +208,33 @@ def _coefficient(data: Any) -> bool:
     name = next(iter(data.discretisation.inputs))
     known = data.physics is None or data.physics.coefficient == name
     return known and data.discretisation.input.components == 1 and bool((data.input(name) > 0).all())
+
+
+def _has_cycles(data: Any) -> bool:
+    """Whether the data have linear equations that multigrid cycles can be made for."""
+    import torch
+
+    from spon.physics.kernels.solver import MultigridSolver
+
+    if data.physics is None:
+        return False
+    try:
+        solver = MultigridSolver(data.discretisation, data.physics)
+        solver.prepare(torch.as_tensor(data.inputs[:1]))
+    except SponError:  # a field without kernels, too many unknowns on the coarsest level, ...
+        return False
+    return solver.kernel.linear
+
+
+def _use_of_equations(processor: Any) -> str:
+    """Say what a processor does with the equations."""
+    guess, cycles = processor.settings["guess"], processor.settings["guess_cycles"]
+    what = "starts from" if guess == "start" else "sees"
+    many = "1 multigrid cycle" if cycles == 1 else f"{cycles} multigrid cycles"
+    return (
+        f"{processor.physics.kernel}, used: the network {what} {many} with each sample's own operator "
+        f"(processor.guess = {guess})"
+    )
 
 
 def _digest(sets: list[Any]) -> str:

@@ -229,7 +229,7 @@ class OperatorNetwork(nn.Module):
         encoded = self._encoded(raw, shift)
         known = self.processor.known(encoded)
         if known.features is not None:
-            scaled = known.features / self.known_scale.to(known.features.dtype)
+            scaled = (known.features / self.known_scale).to(encoded.features.dtype)
             encoded = replace(encoded, features=torch.cat([encoded.features, scaled], dim=2))
         return self.decode(self.processor(encoded), shift, known.start)
 

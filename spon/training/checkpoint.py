@@ -18,6 +18,7 @@ from spon.errors import SponError
 from spon.files import replacing
 from spon.nn.operator import OperatorNetwork
 from spon.nn.processors import PROCESSORS, find_processor
+from spon.physics.kernels.physics import Physics
 
 __all__ = ["load_model", "model_content", "read_model", "save_model", "write_model"]
 
@@ -77,6 +78,7 @@ def model_content(
         "processor": name,
         "settings": model.processor.settings,
         "state": model.state_dict(),
+        "used": None if model.processor.physics is None else _packed(model.processor.physics),
         "config": None if config is None else dict(config),
         "data": None if dataset is None else _description(dataset),
     }
@@ -93,8 +95,9 @@ def read_model(path: str | Path) -> dict[str, Any]:
 
     Returns:
         `fingerprint`, `discretisation` (uint8, the bytes of its HDF5 file), `network` and `settings`
-        (arguments of network and processor), `processor` (name), `state`, `config` of the run or None, and
-        `data` or None: `inputs` (names), `output_name`, `units`, `boundary_data`, `physics` (None, or
+        (arguments of network and processor), `processor` (name), `state`, `config` of the run or None, `used`
+        (the equations that the processor uses, uint8, the bytes of an HDF5 file; None: none), and `data` or
+        None: `inputs` (names), `output_name`, `units`, `boundary_data`, `physics` (None, or
         `kernel`, `load` (DoFs,), `coefficient` and `constants`).
 
     Raises:
@@ -138,6 +141,8 @@ def load_model(
     discretisation.require(content["fingerprint"], str(path))
     try:
         processor = find_processor(content["processor"])(discretisation, **content["settings"])
+        if content.get("used") is not None:
+            processor.use(_unpacked_physics(content["used"], path))
         model = OperatorNetwork(discretisation, processor, **content["network"])
         model.load_state_dict(content["state"])
     except (TypeError, RuntimeError, ValueError) as error:
@@ -146,10 +151,10 @@ def load_model(
     return model.to(device).eval()
 
 
-def _packed(discretisation: Discretisation) -> torch.Tensor:
+def _packed(what: Discretisation | Physics) -> torch.Tensor:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        discretisation.write(file)
+        what.write(file)
     return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())
 
 
@@ -159,6 +164,14 @@ def _unpacked(content: torch.Tensor, path: str | Path) -> Discretisation:
             return Discretisation.read(file)
     except (OSError, SponError) as error:
         raise SponError(f"{path}: its discretisation is damaged: {error}") from error
+
+
+def _unpacked_physics(content: torch.Tensor, path: str | Path) -> Physics:
+    try:
+        with h5py.File(io.BytesIO(content.numpy().tobytes()), "r") as file:
+            return Physics.read(file)
+    except (OSError, KeyError, ValueError, SponError) as error:
+        raise SponError(f"{path}: the equations of its processor are damaged: {error}") from error
 
 
 def _description(dataset: Dataset) -> dict[str, Any]:

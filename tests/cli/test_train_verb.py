@@ -107,6 +107,28 @@ def test_a_run_folder_has_all_of_a_run(data_file, shared_folder, capsys):
     assert len((folder / "log.csv").read_text().splitlines()) == 2
 
 
+def test_linear_equations_give_the_start_unless_told_otherwise(dataset, data_file, tmp_path, capsys):
+    command = ["train", str(data_file), "--epochs", "1", *SMALL]
+    main([*command, "-o", str(tmp_path / "start")])
+    line = (
+        "equations diffusion, used: the network starts from 1 multigrid cycle with each sample's own operator"
+    )
+    assert line in capsys.readouterr().out
+    assert RunConfig.read(tmp_path / "start" / "config.toml").processor["guess"] == "start"
+    bare = tmp_path / "bare.h5"
+    replace(spon.Dataset.load(data_file), physics=None).save(bare)
+    main(["train", str(bare), *command[2:], "-o", str(tmp_path / "bare")])
+    main([*command, "-o", str(tmp_path / "none"), "processor.guess=none"])
+    assert "equations" not in capsys.readouterr().out
+    assert same(tmp_path / "none", tmp_path / "bare")
+    test = dataset.inputs[-6:], dataset.outputs[-6:]
+    errors = [
+        np.linalg.norm(spon.load_model(tmp_path / name / "model.pt").predict(test[0]) - test[1])
+        for name in ("start", "none")
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
 def test_killed_and_continued_is_the_same_as_not_killed(data_file, tmp_path):
     arguments = [*SMALL, "training.checkpoint_seconds=0.001", "--epochs", "12"]
     main(["train", str(data_file), "-o", str(tmp_path / "whole"), *arguments])

@@ -12,19 +12,11 @@ from meshes import mapped
 from spon.evaluation import relative_errors
 from spon.fem.mesh import TaggedMesh
 from spon.nn.norms import GramNorm, relative_error
-from spon.physics.kernels.physics import Physics
-
-
-def load(problem):
-    """Of the boundary flux 0.5 at the top, and f = 1 of the plate's equations: from one solution."""
-    m = np.ones(problem.discretisation.input.dofs)
-    return problem.discretisation.output.stiffness @ problem.solve(m)
 
 
 @pytest.fixture(scope="module")
 def equations(problem):
-    """F(u; κ) of the small problem: K(1) u = load at the free nodes."""
-    return Physics("diffusion", load(problem), "kappa")
+    return problem.verified_physics
 
 
 def build(d, guess="none", centre=False, physics=None, **settings):
@@ -54,7 +46,7 @@ def test_a_start_by_cycles_crosses_to_a_finer_mesh(problem, dataset, equations):
     spon.train(model, dataset, spon.Training(epochs=10, learning_rate=1e-2))
     finer = Diffusion(on_square(3, 3))
     data = spon.generate(finer, 8, seed=2)
-    there = Physics("diffusion", load(finer), "kappa")
+    there = finer.verified_physics
     cycle = build(finer.discretisation, "start", physics=there)
     assert h1(model.on(finer.discretisation, there), data) < 0.8 * h1(cycle, data)
 
@@ -99,43 +91,14 @@ def test_what_cannot_cross_is_refused(problem, dataset):
         build(d).on(replace(d, inputs={"k": d.input}))
 
 
-def test_cycles_converge_to_the_solution(problem, dataset, equations):
-    """u0 after n cycles: the energy error falls by a factor each; the residual feature vanishes with it."""
+def test_without_equations_there_is_no_guess(problem):
     d = problem.discretisation
-    errors = []
-    for cycles in (1, 2, 6):
-        model = build(d, "start", physics=equations, guess_cycles=cycles)
-        raw = torch.as_tensor(dataset.inputs)
-        known = model.processor.known(model._encoded(raw, None))
-        u = d.constraint.shift + known.start.numpy()
-        errors.append(relative_errors(dataset, u, "h1").max())
-    assert errors[0] < 0.25
-    assert errors[1] < 0.3 * errors[0]
-    assert errors[2] < 1e-3
-    assert known.features[:, :, 1].abs().max() < 1e-3
-
-
-def test_an_untrained_start_is_the_cycle_and_its_mean_error(problem, dataset, equations):
-    model = build(problem.discretisation, "start", physics=equations)
-    plain = build(problem.discretisation, "feature", physics=equations, centre=True)
-    for network in (model, plain):
-        network.fit_normalisation(dataset.inputs, dataset.outputs)
-    assert h1(model, dataset) < 0.3 * h1(plain, dataset)
-    fixed = problem.constraint.fixed
-    np.testing.assert_array_equal(
-        model.predict(dataset.inputs)[:, fixed], np.tile(problem.constraint.shift[fixed], (len(dataset), 1))
-    )
-
-
-def test_guesses_are_refused_where_there_is_none(problem, equations):
-    d = problem.discretisation
-    with pytest.raises(spon.SponError, match="needs the load of the equations"):
+    with pytest.raises(
+        spon.SponError, match=r"guess 'feature' needs the equations on its mesh.*`use\(data.physics\)`"
+    ):
         spon.OperatorNetwork(d, spon.Multigrid(d, guess="feature")).predict(np.ones((1, d.input.dofs)))
-    for bad in (None, replace(equations, kernel="elasticity")):
-        with pytest.raises(spon.SponError, match="allowed: diffusion"):
-            spon.Multigrid(d, guess="start").use(bad)
-    with pytest.raises(spon.SponError, match=r"guess 'start' .* and a coefficient as first input"):
-        spon.Multigrid(d, guess="start", coefficient=False)
+    with pytest.raises(spon.SponError, match=r"no physics: .* allowed: diffusion"):
+        spon.Multigrid(d, guess="start").use(None)
     with pytest.raises(spon.SponError, match="guess 'exact' by 1 cycles; allowed: none, feature, start"):
         spon.Multigrid(d, guess="exact")
     with pytest.raises(spon.SponError, match=r"gamma = 3; allowed: 1 \(V-cycle\), 2 \(W-cycle\)"):

@@ -66,12 +66,15 @@ class Processor(nn.Module):
         known_features: how many `known` returns.
         settings: arguments of the constructor beside the discretisation, as plain values, from
             which a checkpoint builds the processor again.
+        physics: the equations that `use` gave to a processor that needs them, which a checkpoint stores;
+            None: not needed, or not given.
     """
 
     acts_on: ClassVar[str] = "nodes"
     trainable: ClassVar[bool] = True
     known_features: int = 0
     settings: dict[str, Any]
+    physics: Physics | None = None
 
     @property
     def dtype(self) -> torch.dtype:

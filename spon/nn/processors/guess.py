@@ -2,138 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
-from spon.errors import SponError
 from spon.nn.processors.base import Encoded
-from spon.nn.processors.level_operators import CoarseInverse
 from spon.nn.sparse import SparseMap
-from spon.nn.stiffness import Stiffness
 from spon.physics.kernels.physics import Physics
+from spon.physics.kernels.solver import MultigridSolver
 
 __all__ = ["CycleGuess"]
 
-_DEGREE = 3  # of the Chebyshev polynomial that smooths
-_LOWEST = 0.15  # of the largest eigenvalue: what the polynomial damps from
+_STEPS = 3  # of the smoother, before and after each coarse correction
 
 
 class CycleGuess(nn.Module):
-    """V-cycles for scalar diffusion, −div(κ ∇u) = f, from zero on the free nodes.
+    """u0 = Z û after a few steps from zero for ZᵀJ Z û = Zᵀ(load − J u_g), J the sample's Jacobian at u = 0.
 
-    Chebyshev-Jacobi smoothing before and after, Pᵀ of residuals downwards, and the Cholesky factor of
-    the coarsest level. A row sum of |D⁻¹K| bounds the largest eigenvalue (Gershgorin).
+    For linear equations that is the problem itself; others are linearised about the undeformed state. A step
+    is one of conjugate gradients, preconditioned by a cycle of `MultigridSolver`, with the β of Polak and
+    Ribière (see `conjugate_gradients`): the energy error is smaller than that of the cycles alone, and never
+    larger than that of zero. Cycles are in float32, all else in float64. Nothing is learned here, and nothing
+    differentiated.
 
     Args:
-        discretisation: scalar Lagrange output with Dirichlet values.
-        prolong: of each level but the coarsest.
-        coarse: inverse on the coarsest level.
-        cycles: how many.
-        dtype: of arithmetic.
+        discretisation: levels, constraint and Lagrange output.
+        physics: the equations.
+        cycles: how many, ≥ 1.
 
     Raises:
-        SponError: an output of another kind.
+        SponError: as `MultigridSolver` does.
     """
 
-    load: Tensor
-    shift: Tensor
-
-    def __init__(
-        self,
-        discretisation: Discretisation,
-        prolong: Sequence[SparseMap],
-        coarse: CoarseInverse,
-        cycles: int,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, discretisation: Discretisation, physics: Physics | None, cycles: int) -> None:
         super().__init__()
-        d = discretisation
-        free = ~d.constraint.fixed
-        scalar = d.output.components == 1 and d.dofs == len(d.levels[0].points)
-        Z = d.constraint.Z
-        if not scalar or Z.nnz != Z.shape[1] or not (Z.data == 1.0).all():
-            raise SponError(
-                f"a guess by cycles for the output {d.output.element}; allowed: a scalar Lagrange output "
-                "with Dirichlet values alone"
-            )
-        self.prolong = nn.ModuleList(prolong)
-        self.coarse, self.cycles, self.dtype = coarse, cycles, dtype
-        self.register_buffer("load", torch.full((d.dofs,), torch.nan, dtype=torch.float64))
-        masks = [free, *(~level.fixed for level in d.levels[1:])]
-        for k, mask in enumerate(masks):
-            self.register_buffer(f"mask{k}", torch.as_tensor(mask)[:, None].to(dtype), persistent=False)
-        self.register_buffer("shift", torch.as_tensor(d.constraint.shift), persistent=False)
+        self.solver = MultigridSolver(discretisation, physics, steps=_STEPS)
+        self.features = SparseMap(discretisation.output.features, torch.float64)
+        self.cycles = cycles
 
-    def use(self, physics: Physics | None) -> None:
-        """Take the load of the equations.
+    @torch.no_grad()
+    def forward(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Return u0 and features.
+
+        Returns:
+            (batch, DoFs) float64 u0, in the range of Z; (nodes, batch, 2 · components) float64, the nodal
+            values of u0 and of Z D⁻¹ r, with the residual r on û and the diagonal D of the operator.
 
         Raises:
-            SponError: no equations, or not those of diffusion; another number of DoFs.
+            SponError: an operator that is not positive definite.
         """
-        kernel = None if physics is None else physics.kernel
-        if physics is None or kernel != "diffusion":
-            raise SponError(f"a guess by cycles for the equations {kernel}; allowed: diffusion")
-        if np.shape(physics.load) != tuple(self.load.shape):
-            raise SponError(f"a load of shape {np.shape(physics.load)}; allowed: {tuple(self.load.shape)}")
-        self.load.copy_(torch.as_tensor(physics.load))
-
-    def forward(self, encoded: Encoded, stiffness: Sequence[Stiffness], factor: Tensor) -> Tensor:
-        """Return u0 and its residual D⁻¹ r, (2, nodes, batch), both zero at fixed nodes.
-
-        Raises:
-            SponError: no load was given.
-        """
-        if bool(self.load[:1].isnan().any()):
-            raise SponError(
-                "a guess by cycles needs the load of the equations; call `use(data.physics)` first"
-            )
-        batch = len(encoded.raw)
-        shift = self.shift[:, None].expand(-1, batch) if encoded.shift is None else encoded.shift.T
-        lifted = _multiplied(stiffness[0], shift.to(self.dtype))
-        rhs = self._mask(0) * (self.load[:, None].to(self.dtype) - lifted)
-        u, residual = torch.zeros_like(rhs), rhs
-        for _ in range(self.cycles):
-            u = u + self._cycle(0, residual, stiffness, factor)
-            residual = self._mask(0) * (rhs - _multiplied(stiffness[0], u))
-        return torch.stack([u, residual / stiffness[0].diagonal])
-
-    def _mask(self, k: int) -> Tensor:
-        mask: Tensor = getattr(self, f"mask{k}")
-        return mask
-
-    def _cycle(self, k: int, rhs: Tensor, stiffness: Sequence[Stiffness], factor: Tensor) -> Tensor:
-        if k == len(self.prolong):
-            return self.coarse.solve(rhs[:, :, None], factor)[:, :, 0]
-        K, mask = stiffness[k], self._mask(k)
-        u = self._smoothed(k, rhs, K)
-        residual = mask * (rhs - _multiplied(K, u))
-        down = self._mask(k + 1) * self.prolong[k].transposed(residual)
-        u = u + mask * self.prolong[k](self._cycle(k + 1, down, stiffness, factor))
-        return u + self._smoothed(k, mask * (rhs - _multiplied(K, u)), K)
-
-    def _smoothed(self, k: int, rhs: Tensor, K: Stiffness) -> Tensor:
-        """Chebyshev iteration for D⁻¹K on [0.15 λ, λ] from zero (Saad, Iterative Methods, algorithm 12.1)."""
-        top = K.bound
-        centre, half = 0.5 * (1 + _LOWEST) * top, 0.5 * (1 - _LOWEST) * top
-        ratio, mask = (1 - _LOWEST) / (1 + _LOWEST), self._mask(k)
-        rho = ratio
-        scaled = rhs / K.diagonal
-        u = step = scaled / centre
-        for _ in range(_DEGREE - 1):
-            after = 1.0 / (2.0 / ratio - rho)
-            left = scaled - mask * _scaled(K, u)
-            step = after * rho * step + 2.0 * after / half * left
-            u, rho = u + step, after
-        return u
+        solver, m = self.solver, encoded.raw
+        with torch.autocast(m.device.type, enabled=False):
+            shift = solver.shift.expand(len(m), -1) if encoded.shift is None else encoded.shift
+            state = None if solver.kernel.linear else torch.zeros_like(shift)
+            jacobian, cycle = solver.kernel.linearise(state, m), solver.prepare(m, state)
+            residual = before = solver.reduced(solver.kernel.load(m) - jacobian(shift))
+            u = step = torch.zeros_like(residual)
+            work = torch.ones_like(residual[0])
+            for _ in range(self.cycles):
+                z = cycle(residual)
+                step = z + _ratio(((residual - before) * z).sum(dim=0), work) * step
+                forces = solver.reduced(jacobian(solver.Z(step).T))
+                work = (residual * z).sum(dim=0)
+                length = _ratio(work, (step * forces).sum(dim=0))
+                u, before, residual = u + length * step, residual, residual - length * forces
+            scaled = residual * cycle.operators[0].inverse_diagonal / cycle.size
+            both = solver.Z(torch.stack([u, scaled], dim=1))
+            nodal = self.features(both).reshape(-1, solver.kernel.components, 2, len(m))
+            return both[:, 0].T, nodal.permute(0, 3, 2, 1).flatten(2)
 
 
-def _scaled(K: Stiffness, u: Tensor) -> Tensor:
-    return (K.scaled @ u[:, :, None])[:, :, 0]
-
-
-def _multiplied(K: Stiffness, u: Tensor) -> Tensor:
-    return K.diagonal * _scaled(K, u)
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """Return a / b; zero where b is not positive: there is no residual left."""
+    return torch.where(b > 0, a / b, 0.0)

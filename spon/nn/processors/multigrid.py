@@ -49,17 +49,16 @@ class Multigrid(Processor):
             a scalar field that reproduces constants, and positive in all training samples. A value for
             each cell is used as it is.
         messages: add messages along the edges of the levels to the T_k; several times slower.
-        guess: for scalar diffusion with the load of the equations (`use`): "none"; "feature": u0 from
-            multigrid cycles of the sample's own operator and its residual are further features;
-            "start": the network learns u − u0 besides.
+        guess: for equations with a kernel, which `use` gives: "none"; "feature": u0 from multigrid cycles
+            with the sample's own operator and its residual (`CycleGuess`) are further features; "start":
+            the network learns u − u0 besides.
         guess_cycles: multigrid cycles that make u0.
         dtype: of parameters and arithmetic, `torch.float32` or `torch.float64`, or its name.
         seed: of the initial parameters.
         first: level, from 0, on which the cycles begin; on finer ones the result is interpolated.
 
     Raises:
-        SponError: settings that are not allowed, a vector as coefficient, a guess for equations or levels
-            that have none.
+        SponError: settings that are not allowed, a vector as coefficient.
     """
 
     uses_coefficient: Tensor
@@ -130,15 +129,9 @@ class Multigrid(Processor):
         self.first = first
         self.above = Grids([], [], prolong[:first], restrict[:first])
         self.grids = Grids(operators, edges, prolong[first:], restrict[first:])
-        self.guess: CycleGuess | None = None
-        if guess != "none":
-            if inverse is None or not possible:
-                raise SponError(
-                    f"guess '{guess}' with {len(levels[last].points)} nodes on the coarsest level; allowed: "
-                    f"at most {LARGEST_DENSE}, and a coefficient as first input"
-                )
-            self.guess = CycleGuess(d, prolong, inverse, guess_cycles, dtype)
-            self.known_features = 2
+        self.discretisation = d
+        self.guess: CycleGuess | None = None  # `use` makes it
+        self.known_features = 0 if guess == "none" else 2 * d.output.components
         counts = [operator.count for operator in operators]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -158,25 +151,38 @@ class Multigrid(Processor):
             self.uses_coefficient.fill_(bool((first > 0).all()))
 
     def use(self, physics: Physics | None) -> None:
-        """Take the load that the guess needs; see `CycleGuess.use`."""
-        if self.guess is not None:
-            self.guess.use(physics)
+        """Take the equations, if `guess` needs them.
+
+        Raises:
+            SponError: no equations, or such as have no multigrid cycles; see `CycleGuess`.
+        """
+        if self.settings["guess"] == "none":
+            return
+        guess = CycleGuess(self.discretisation, physics, self.settings["guess_cycles"])
+        self.guess, self.physics = guess.to(self.lift.weight.device), physics
 
     def known(self, encoded: Encoded) -> Known:
-        """Return u0 and its residual as features, and u0 as start where `guess` is "start"."""
-        if self.guess is None:
+        """Return u0 and its residual as features, and u0 as start where `guess` is "start".
+
+        Raises:
+            SponError: no equations were given, where `guess` needs them.
+        """
+        if self.settings["guess"] == "none":
             return Known()
-        stiffness = self._stiffness(encoded)
-        found = self.guess(encoded, stiffness, self._factor(stiffness))
-        start = found[0].T.double() if self.settings["guess"] == "start" else None
-        return Known(found.permute(1, 2, 0), start)
+        if self.guess is None:
+            raise SponError(
+                f"guess '{self.settings['guess']}' needs the equations on its mesh; allowed: a data set with "
+                "equations; in Python `use(data.physics)`, on another mesh `on(discretisation, physics)`"
+            )
+        u, features = self.guess(encoded)
+        return Known(features, u if self.settings["guess"] == "start" else None)
 
     def on(self, discretisation: Discretisation) -> Multigrid:
         """Return the processor on another mesh, with the same parameters.
 
         It works on as many consecutive levels as it has here: those whose mesh sizes are nearest to the ones
         that it has here, since learned smoothers belong to a mesh size; finer levels only interpolate. With
-        a guess, which knows the fine scales, on the finest ones; it wants the load there (`use`).
+        a guess, which knows the fine scales, on the finest ones; it wants the equations there (`use`).
 
         Raises:
             SponError: fewer levels, or spaces of another kind.
@@ -185,7 +191,7 @@ class Multigrid(Processor):
         if len(levels) < count:
             raise SponError(f"{len(levels)} levels; allowed: {count} or more, as in the training")
         first = 0
-        if self.guess is None:
+        if self.settings["guess"] == "none":
             sizes = np.array([_mesh_size(level) for level in levels[: len(levels) - count + 1]])
             first = int(np.argmin(np.abs(np.log(sizes / self.mesh_size))))
         settings = {**self.settings, "coefficient": bool(self.uses_coefficient), "first": first}
@@ -197,6 +203,7 @@ class Multigrid(Processor):
                 f"the coarsest of {count} levels with more than {LARGEST_DENSE} nodes as here, or not"
             )
         other.settings["coefficient"] = self.settings["coefficient"]
+        other.discretisation = discretisation  # the guess may use all levels
         other.lift, other.cycles, other.read = self.lift, self.cycles, self.read
         return other
 
