@@ -84,7 +84,8 @@ def apply(
     found = certificate(u, m)
     calibration = certificate.effectivity
     eta, relative = (t.cpu().numpy() for t in (found.eta, found.relative))
-    statistics = {"eta": eta, "relative_error_estimate": relative}
+    none = np.zeros(len(eta), dtype=np.int64)
+    statistics = {"eta": eta, "relative_error_estimate": relative, "iterations": none}
     lines = [
         f"η {e:.3g}, estimated relative energy error {r:.2e}" for e, r in zip(eta, relative, strict=True)
     ]
@@ -164,7 +165,5 @@ def _summary(which: Any, statistics: dict[str, Any], tolerance: float) -> str:
     if not which.any():
         return text
     taken, zero = (statistics[n][which].mean() for n in ("iterations", "iterations_from_zero"))
-    return (
-        f"{text}, {taken:.1f} iterations each, {zero:.1f} from zero: {1 - taken / zero:.0%} saved "
-        "by the prediction"
-    )
+    saved = f"{1 - taken / zero:.0%} saved by the prediction" if taken < zero else "the prediction saves none"
+    return f"{text}, {taken:.1f} iterations each, {zero:.1f} from zero: {saved}"

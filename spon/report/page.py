@@ -225,8 +225,8 @@ def _trust(content: Content) -> list[str]:
         words += f"{lost} samples have no estimate, as their linearised operator is not positive definite. "
     if "covered" in found:
         words += (
-            f"The upper estimate, for {found['level']:.0%} of samples like those of the calibration, holds for "
-            f"{found['covered']:.1%} of these."
+            f"The upper estimate, for {found['level']:.0%} of samples like those of the calibration, holds "
+            f"for {found['covered']:.1%} of these."
         )
     caption = "Error over estimate, both in the energy norm, relative to the solution and to the prediction."
     title = "Errors as residuals estimate them"

@@ -136,7 +136,8 @@ class KernelCertificate(Certificate):
         iterations = torch.zeros(len(u), dtype=torch.int64, device=u.device)
         values, from_zero = u.clone(), iterations.clone()
         shift = self.solver.shift.expand(len(u), -1) if shift is None else shift
-        for some in poor.nonzero()[:, 0].split(_BATCH):
+        which = poor.nonzero()[:, 0]
+        for some in which.split(_BATCH) if len(which) else ():
             m, g = inputs[some], shift[some]
             start = g + self.solver.Z(self.solver.free(u[some] - g)).T
             size = self._size(start, m)
@@ -164,7 +165,7 @@ class KernelCertificate(Certificate):
         left = torch.arange(len(u), device=u.device)
         for k in range(_ROUNDS):
             if self.solver.kernel.linear:
-                found = self._krylov(u[left], m[left], share * size[left], least[left])
+                found = self._krylov(u[left], m[left], share, size[left], least[left])
                 u[left], taken, bound[left], least[left] = found
             else:
                 fresh = start is None and k == 0
@@ -184,9 +185,9 @@ class KernelCertificate(Certificate):
         )
 
     def _krylov(
-        self, u: Tensor, m: Tensor, target: Tensor, least: Tensor
+        self, u: Tensor, m: Tensor, share: float, size: Tensor, least: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Solve A δ = −ZᵀF(u) until the error is about the target; return u + Zδ and what is known of it."""
+        """Solve A δ = −ZᵀF(u) until the error is near a share of the size; return u + Zδ, and how that is."""
         solver = self.solver
         cycle = solver.prepare(m)
 
@@ -195,6 +196,7 @@ class KernelCertificate(Certificate):
             return r, (r * cycle(r)).sum(dim=0).clamp_min(0.0).sqrt()
 
         r, eta = residual(u)
+        target = share * torch.maximum(size, eta - size)  # the solution is no smaller than ‖e‖ − ‖u‖
         wanted = target * (_RITZ * least.clamp_max(_EXPECTED)).sqrt()
         rtol = wanted / torch.where(eta > 0.0, eta, 1.0)
         delta, how = conjugate_gradients(solver.action(None, m), cycle, r, rtol, None, miniter=_LEAST)
