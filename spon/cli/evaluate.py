@@ -88,6 +88,9 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         metrics["outside"] = [int(n) for n in part.numbers[distance.outside]]
     metrics["fingerprint"] = dataset.discretisation.fingerprint
     metrics["versions"] = _versions(device)
+    estimates, trust = _estimates(run, folder, model, measured, dataset.parts()[1], device)
+    if estimates is not None:
+        metrics["certificate"] = estimates.metrics()
     content = Content(
         f"{run.folder.resolve().name}: {', '.join(dataset.discretisation.inputs)} ↦ {dataset.output_name}",
         chosen.part,
@@ -98,13 +101,14 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         history,
         run.settings,
         _described(model, path),
+        estimates,
     )
     html = page(content, None if known is None else known.limits)
     with replacing(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     with replacing(folder / "report.html") as temporary:
         temporary.write_text(html, encoding="utf-8")
-    print(_table(metrics), flush=True)
+    print("\n".join([_table(metrics), *trust]), flush=True)
     print(f"\n{folder / 'metrics.json'}\n{folder / 'report.html'}", flush=True)
 
 
@@ -131,6 +135,49 @@ def _with_floor(part: Any, chosen: argparse.Namespace) -> Any:
         "fe_solve_h1": floor.solve_h1,
     }
     return replace(part, statistics={**part.statistics, **errors})
+
+
+def _estimates(
+    run: Run, folder: Path, model: Any, measured: Any, validation: Any, device: Any
+) -> tuple[Any, list[str]]:
+    """Return the `Estimates` of the samples, None where there are none, and a line for the table.
+
+    Where the run has no calibration, it is made on the validation samples, and saved.
+    """
+    from spon.cli.certificates import FILE, compared, find
+
+    part = measured.dataset
+    if part.physics is None:
+        return None, []
+    lines = []
+    try:
+        certificate = find(model.discretisation, part.physics, device, run.folder / FILE)
+        if certificate.effectivity is None:
+            lines = _calibrate(certificate, model, validation, folder / FILE)
+        found = compared(certificate, measured.predicted, part)
+    except SponError as error:
+        return None, [f"no error estimates: {error}"]
+    m = found.metrics()
+    if "effectivity" not in m:
+        return found, ["no error estimates: no sample has a positive definite tangent"]
+    e = m["effectivity"]
+    line = (
+        f"estimated energy error / energy error: mean {e['mean']:.3f}, from {e['min']:.3f} to {e['max']:.3f}"
+    )
+    if "covered" in m:
+        line += f"; the upper estimate ({m['level']:.0%}) holds for {m['covered']:.1%}"
+    return found, [line, *lines]
+
+
+def _calibrate(certificate: Any, model: Any, validation: Any, path: Path) -> list[str]:
+    """Calibrate and save; return a line that says why, where that is not possible."""
+    from spon.cli.certificates import calibrated
+
+    try:
+        calibrated(certificate, model, validation).save(path, model.fingerprint)
+    except SponError as error:
+        return [f"error estimates are not calibrated: {error}"]
+    return []
 
 
 def _baselines(train: Any, logarithm: bool) -> dict[str, Any]:

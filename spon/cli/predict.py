@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spon.cli.certificates import FILE, apply, find
 from spon.cli.ranks import alone
 from spon.cli.run import Names, Run
 from spon.errors import SponError
@@ -23,8 +24,9 @@ def add_parser(verbs: Any) -> None:
         "predict",
         help="apply a trained model to your own inputs",
         description="Apply a trained model to arrays (.npz, .npy), fields on the training mesh (.vtu, .vtk, "
-        ".xdmf, .pvd) and numbers. Says how far the inputs lie from those of the training. Needs DOLFINx "
-        "for --mesh and .bp alone.",
+        ".xdmf, .pvd) and numbers. Says how far the inputs lie from those of the training and, where "
+        "the model carries its equations, estimates the errors from residuals. Needs DOLFINx for --mesh and "
+        ".bp alone.",
     )
     add = parser.add_argument
     add("run_folder", metavar="RUN", help="folder that spon train made, or its model.pt")
@@ -52,6 +54,15 @@ def add_parser(verbs: Any) -> None:
     add("--samples", metavar="I,I", type=_positions, help="positions in the inputs, from 0; default: all")
     add("--data", metavar="FILE", help="data set of the training, for a model that does not have its names")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument(
+        "--tolerance",
+        metavar="TOL",
+        type=_tolerance,
+        help="of the energy error relative to that of the solution, such as 1e-6: samples whose estimate "
+        "exceeds it are solved from the prediction, until a bound on their error does not",
+    )
+    trust.add_argument("--no-certificate", action="store_true", help="leave the error estimates out")
     parser.set_defaults(run=_run)
 
 
@@ -69,6 +80,16 @@ def _pair(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"'{text}'; allowed: NAME=FILE or NAME=NUMBER")
     return name, value
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: a number between 0 and 1, such as 1e-6")
+    return value
 
 
 def _positions(text: str) -> list[int]:
@@ -91,9 +112,13 @@ def _predict(chosen: argparse.Namespace) -> None:
     model, names = run.for_prediction(chosen.data, find_device(chosen.device))
     crossed = chosen.mesh is not None and _cross(chosen.mesh)
     known = run.input_range(model) if not crossed else None
+    physics = None
     if crossed:
-        model = _on(model, chosen.mesh)
+        model, physics = _on(model, chosen.mesh)
         print(f"evaluated on the mesh of {chosen.mesh}")
+    elif not chosen.no_certificate:
+        physics = run.physics(chosen.data)
+    certificate = _certificate(chosen, model, physics, None if crossed else run.folder)
     d = model.discretisation
     inputs, positions, notes = read_inputs(d, _once(chosen.input), chosen.samples)
     for note in notes:
@@ -102,7 +127,11 @@ def _predict(chosen: argparse.Namespace) -> None:
     predicted = model.predict(inputs, shift=given.shifts)
     if not np.isfinite(predicted).all():
         raise SponError(f"the prediction of sample {_first_bad(predicted, positions)} is not finite")
-    predictions = replace(given, outputs=predicted)
+    outcome = None
+    if certificate is not None:
+        outcome = _applied(chosen, certificate, predicted, given)
+        predicted = predicted if outcome is None else outcome.values
+    predictions = replace(given, outputs=predicted, statistics={} if outcome is None else outcome.statistics)
     if chosen.mesh is None or crossed:
         from spon.evaluation import boundary_error
 
@@ -112,8 +141,38 @@ def _predict(chosen: argparse.Namespace) -> None:
     else:
         predicted, boundary = _elsewhere(chosen, predictions)
     distance = None if known is None else known.distance(model, inputs)
-    print("\n".join(_lines(predictions, predicted, boundary, distance, positions)), flush=True)
+    certified = None if outcome is None else outcome.certified
+    print("\n".join(_lines(predictions, predicted, boundary, distance, positions, certified)), flush=True)
+    for note in [] if outcome is None else outcome.notes:
+        print(note)
     print(chosen.target, flush=True)
+
+
+def _certificate(chosen: argparse.Namespace, model: Any, physics: Any, folder: Path | None) -> Any:
+    """Return the certificate of a model; None, with a line that says why, where there is none."""
+    from spon.training.device import find_device
+
+    if chosen.no_certificate:
+        return None
+    try:
+        calibration = None if folder is None else folder / FILE
+        return find(model.discretisation, physics, find_device(chosen.device), calibration)
+    except SponError as error:
+        if chosen.tolerance is not None:
+            raise SponError(f"--tolerance {chosen.tolerance:g} needs a certificate: {error}") from error
+        print(f"no certificate can be given: {error}")
+    return None
+
+
+def _applied(chosen: argparse.Namespace, certificate: Any, predicted: Any, given: Any) -> Any:
+    """Return the `Outcome`; None, with a line that says why, for inputs that the equations do not allow."""
+    try:
+        return apply(certificate, predicted, given.inputs, given.shifts, chosen.tolerance)
+    except SponError as error:
+        if chosen.tolerance is not None:
+            raise
+        print(f"no certificate can be given: {error}")
+    return None
 
 
 def _check_target(chosen: argparse.Namespace) -> None:
@@ -138,8 +197,8 @@ def _once(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return dict(pairs)
 
 
-def _on(model: Any, path: str) -> Any:
-    """Return the model on another discretisation, or on that of a data set with its equations."""
+def _on(model: Any, path: str) -> tuple[Any, Any]:
+    """Return the model on another discretisation, or on that of a data set with its equations; and these."""
     from spon.data.dataset import Dataset
     from spon.discretisation import Discretisation
     from spon.storage import open_hdf5
@@ -148,8 +207,8 @@ def _on(model: Any, path: str) -> Any:
         has_samples = "discretisation" in file
     if has_samples:
         dataset = Dataset.load(path)
-        return model.on(dataset.discretisation, dataset.physics)
-    return model.on(Discretisation.load(path))
+        return model.on(dataset.discretisation, dataset.physics), dataset.physics
+    return model.on(Discretisation.load(path)), None
 
 
 def _dataset(d: Any, names: Names, inputs: Any, outputs: Any, positions: list[int]) -> Any:
@@ -223,6 +282,7 @@ def _elsewhere(chosen: argparse.Namespace, predictions: Any) -> tuple[Any, Any]:
         arrays: dict[str, Any] = {predictions.output_name: values, "samples": predictions.numbers}
         if elsewhere.space.name.startswith(("P", "DP")):
             arrays["points"] = elsewhere.space.nodes
+        arrays = {**predictions.statistics, **arrays}
         with replacing(chosen.target) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
     else:
@@ -231,7 +291,14 @@ def _elsewhere(chosen: argparse.Namespace, predictions: Any) -> tuple[Any, Any]:
     return values, gap.max(axis=1, initial=0.0)
 
 
-def _lines(predictions: Any, values: Any, boundary: Any, distance: Any, positions: list[int]) -> list[str]:
+def _lines(
+    predictions: Any,
+    values: Any,
+    boundary: Any,
+    distance: Any,
+    positions: list[int],
+    certified: list[str] | None,
+) -> list[str]:
     """Return a line for each sample, and a warning for each that is unlike those of the training."""
     name = predictions.output_name
     units = predictions.units.get(name, "")
@@ -242,12 +309,17 @@ def _lines(predictions: Any, values: Any, boundary: Any, distance: Any, position
         text += f", boundary error {boundary[row]:.1e}"
         if distance is not None:
             text += f", distance from the training inputs {distance.nearest[row]:.3g}"
+        if certified is not None:
+            text += f", {certified[row]}"
         lines.append(text)
         if distance is not None and distance.reasons[row]:
             lines.append(f"  warning: outside the training range: {'; '.join(distance.reasons[row])}")
     if len(positions) > _MOST:
         rest = range(_MOST, len(positions))
         text = f"and {len(rest)} more, largest boundary error {boundary.max():.1e}"
+        if certified is not None:
+            largest = predictions.statistics["relative_error_estimate"].max()
+            text += f", largest estimated relative energy error {largest:.2e}"
         if distance is not None:
             outside = [positions[k] for k in rest if distance.reasons[k]]
             text += f"; outside the training range: {', '.join(map(str, outside)) or 'none'}"

@@ -172,6 +172,23 @@ class Run:
         names = Names(dataset.output_name, dict(dataset.units), dict(dataset.boundary_data))
         return self.model(dataset.discretisation, device), names
 
+    def physics(self, data: str | None) -> Any:
+        """Return the equations in the file of the model, or else those of the data set; None without.
+
+        Args:
+            data: data set in place of the one that `config.toml` names.
+
+        Raises:
+            SponError: damaged files.
+        """
+        from spon.data.dataset import Dataset
+        from spon.training.checkpoint import load_physics, read_model
+
+        if data is None and read_model(self.model_file)["data"] is not None:
+            return load_physics(self.model_file)
+        path = self.data_file(data)
+        return None if path is None else Dataset.load(path).physics
+
     def input_range(self, model: Any) -> Any:
         """Return the `InputRange` of the training inputs, None where it is unknown.
 

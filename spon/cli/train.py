@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from spon.errors import SponError, agree
@@ -124,12 +125,36 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
     with agree(ranks):
         if ranks.rank == 0 and len(data) == 1 and len(data[0]) > 2:  # to tell inputs that are unlike them
             InputRange.of(model, data[0]).save(folder.path / "inputs.npz")
+        trust = _calibrated(folder.path, data, validation, device) if ranks.rank == 0 else ""
     best = history.best
     if best is not None:
         errors = ", ".join(f"{name} {error:.3%}" for name, error in best.errors.items())
         say(f"errors    {errors} (mean relative errors over the validation samples)")
         say(f"best      after epoch {best.epoch} of {history.rows[-1].epoch}, {history.seconds:.1f} s in all")
+    if trust:
+        say(f"trust     {trust}")
     say(f"files     {', '.join(str(folder.path / name) for name in folder.FILES)}")
+
+
+def _calibrated(folder: Path, data: list[Any], validation: list[Any], device: Any) -> str:
+    """Calibrate the error estimates of the best model; return what came of it, empty without equations."""
+    from spon.cli.certificates import FILE, calibrated, find
+    from spon.training.checkpoint import load_model
+
+    (folder / FILE).unlink(missing_ok=True)
+    if len(data) > 1 or data[0].physics is None:
+        return ""
+    space = data[0].discretisation
+    try:
+        certificate = find(space, data[0].physics, device, None)
+        found = calibrated(certificate, load_model(folder / "model.pt", space, device), validation[0])
+    except SponError as error:
+        return f"error estimates are not calibrated: {error}"
+    found.save(folder / FILE, space.fingerprint)
+    return (
+        f"error / estimate {found.median:.3f} (median), at most {found.upper:.3f} for {found.level:.0%} of "
+        f"{found.samples} validation samples: {folder / FILE}"
+    )
 
 
 def _asked(chosen: argparse.Namespace) -> Any:

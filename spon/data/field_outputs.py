@@ -46,7 +46,8 @@ def write_prediction(path: str | Path, predictions: Dataset) -> list[str]:
     | suffix          | holds                                                                        |
     |-----------------|------------------------------------------------------------------------------|
     | `.npz`          | outputs and inputs (samples, DoFs) by name in canonical order, numbers of the |
-    |                 | samples (`samples`), `points` of the DoFs where these are values at nodes    |
+    |                 | samples (`samples`), `points` of the DoFs where these are values at nodes,   |
+    |                 | and the statistics by name                                                   |
     | `.vtu`          | one sample, cells of first or second order                                   |
     | `.pvd`, `.xdmf` | a step for each sample; in `.xdmf` straight cells with values at vertices    |
     | `.png`          | a picture of inputs and output, a row for each sample                        |
@@ -112,6 +113,7 @@ def write_prediction(path: str | Path, predictions: Dataset) -> list[str]:
 def _write_npz(path: Path, predictions: Dataset) -> None:
     d = predictions.discretisation
     arrays: dict[str, Any] = {name: predictions.input(name) for name in d.inputs}
+    arrays = {**predictions.statistics, **arrays}
     arrays |= {predictions.output_name: predictions.outputs, "samples": predictions.numbers}
     nodes = len(d.levels[0].points)
     width = d.output.components

@@ -14,8 +14,17 @@ from spon.errors import MissingDependencyError
 from spon.evaluation import Measured
 from spon.nn.input_range import InputDistance
 from spon.plots import predictions_figure
+from spon.report.content import Estimates
 
-__all__ = ["LABELS", "NORMS", "distance_figure", "distribution_figure", "fields_picture", "learning_figure"]
+__all__ = [
+    "LABELS",
+    "NORMS",
+    "distance_figure",
+    "distribution_figure",
+    "estimates_figure",
+    "fields_picture",
+    "learning_figure",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -178,3 +187,27 @@ def distance_figure(distance: InputDistance, errors: Floats, limits: Floats) -> 
         axes[1].legend(frameon=False)
 
     return _drawn((9.4, 3.1), work)
+
+
+def estimates_figure(estimates: Estimates) -> str:
+    """Return the energy error of each sample over its estimate as an SVG data URI."""
+
+    def work(figure: Any) -> None:
+        axis = figure.subplots()
+        there = np.isfinite(estimates.eta) & (estimates.true > 0)
+        x, y = estimates.estimate[there], estimates.true[there]
+        if len(x):
+            ends = np.array([min(x.min(), y.min()), max(x.max(), y.max())])
+            axis.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", label="equal")
+        axis.scatter(x, y, s=16, alpha=0.75, linewidths=0, color="#0b5fa5", label="samples")
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="estimated relative energy error",
+            ylabel="relative energy error",
+        )
+        _plain_ticks(axis.xaxis)
+        _plain_ticks(axis.yaxis)
+        axis.legend(frameon=False)
+
+    return _drawn((4.6, 3.6), work)

@@ -16,6 +16,7 @@ from spon.report.figures import (
     NORMS,
     distance_figure,
     distribution_figure,
+    estimates_figure,
     fields_picture,
     learning_figure,
 )
@@ -50,6 +51,7 @@ def page(content: Content, limits: npt.NDArray[np.float64] | None) -> str:
         _exactness(content),
         _distribution(content),
         _fields(content),
+        *_trust(content),
         _inputs(content, limits),
         _learning(content),
         _timing(content),
@@ -199,6 +201,36 @@ def _fields(content: Content) -> str:
     words = ", ".join(f"{label}: sample {number}" for label, number in numbers.items())
     caption = f"By relative L2 error, {words}. Reference and prediction of a row have one colour scale."
     return _section("fields", "Fields", _image(fields_picture(content.measured), caption))
+
+
+def _trust(content: Content) -> list[str]:
+    """Return the section on estimated errors; nothing where the equations are not known."""
+    estimates = content.estimates
+    if estimates is None:
+        return []
+    found = estimates.metrics()
+    words = (
+        "The residual of a prediction in the dual norm, η, by one multigrid cycle of the sample's own "
+        "operator, estimates its energy error without its solution: of the discrete problem, not of what the "
+        "mesh cannot resolve. "
+    )
+    if "effectivity" in found:
+        e = found["effectivity"]
+        words += (
+            f"Over {found['samples']} samples η / error is {e['mean']:.3f} on average, from {e['min']:.3f} "
+            f"to {e['max']:.3f}. "
+        )
+    lost = len(estimates.eta) - found["samples"]
+    if lost:
+        words += f"{lost} samples have no estimate, as their linearised operator is not positive definite. "
+    if "covered" in found:
+        words += (
+            f"The upper estimate, for {found['level']:.0%} of samples like those of the calibration, holds "
+            f"for {found['covered']:.1%} of these."
+        )
+    caption = "Error over estimate, both in the energy norm, relative to the solution and to the prediction."
+    title = "Errors as residuals estimate them"
+    return [_section("trust", title, _paragraph(words), _image(estimates_figure(estimates), caption))]
 
 
 def _inputs(content: Content, limits: npt.NDArray[np.float64] | None) -> str:

@@ -20,7 +20,7 @@ from spon.nn.operator import OperatorNetwork
 from spon.nn.processors import PROCESSORS, find_processor
 from spon.physics.kernels.physics import Physics
 
-__all__ = ["load_model", "model_content", "read_model", "save_model", "write_model"]
+__all__ = ["load_model", "load_physics", "model_content", "read_model", "save_model", "write_model"]
 
 FORMAT = 2
 
@@ -97,8 +97,9 @@ def read_model(path: str | Path) -> dict[str, Any]:
         `fingerprint`, `discretisation` (uint8, the bytes of its HDF5 file), `network` and `settings`
         (arguments of network and processor), `processor` (name), `state`, `config` of the run or None, `used`
         (the equations that the processor uses, uint8, the bytes of an HDF5 file; None: none), and `data` or
-        None: `inputs` (names), `output_name`, `units`, `boundary_data`, `physics` (None, or
-        `kernel`, `load` (DoFs,), `coefficient` and `constants`).
+        None: `inputs` (names), `output_name`, `units`, `boundary_data`, `physics` (None, or `kernel`,
+        `load` (DoFs,), `coefficient` and `constants`), `equations` (None, or uint8, the bytes of an HDF5
+        file with all of the physics; see `load_physics`).
 
     Raises:
         SponError: no such file, not a checkpoint, another format, or parts missing.
@@ -151,6 +152,22 @@ def load_model(
     return model.to(device).eval()
 
 
+def load_physics(path: str | Path) -> Physics | None:
+    """Return the equations that a model was trained on; None where its file has none.
+
+    Raises:
+        SponError: as `read_model`; damaged equations.
+    """
+    packed = (read_model(path)["data"] or {}).get("equations")
+    if packed is None:
+        return None
+    try:
+        with h5py.File(io.BytesIO(packed.numpy().tobytes()), "r") as file:
+            return Physics.read(file)
+    except (OSError, KeyError, ValueError, SponError) as error:
+        raise SponError(f"{path}: its equations are damaged: {error}") from error
+
+
 def _packed(what: Discretisation | Physics) -> torch.Tensor:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -181,6 +198,7 @@ def _description(dataset: Dataset) -> dict[str, Any]:
         "output_name": dataset.output_name,
         "units": dict(dataset.units),
         "boundary_data": dict(dataset.boundary_data),
+        "equations": None if physics is None else _packed(physics),
         "physics": None
         if physics is None
         else {

@@ -66,7 +66,7 @@ class RunFolder:
         output_folder(self.path)
         known = self.path / "config.toml"
         if overwrite:
-            for name in self.FILES:
+            for name in (*self.FILES, "certificate.json"):
                 (self.path / name).unlink(missing_ok=True)
         if known.exists():
             differences = RunConfig.read(known).differences(self._config)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from spon.errors import SponError
+from spon.files import replacing
 from spon.physics.kernels.dual_norm import DualNorm
 
 __all__ = ["Certificate", "Certified", "Effectivity"]
@@ -40,6 +43,33 @@ class Effectivity:
     upper: float
     level: float
     samples: int
+
+    def save(self, path: str | Path, fingerprint: str) -> None:
+        """Write JSON.
+
+        Args:
+            path: file to make or replace.
+            fingerprint: of the discretisation that the samples are of.
+        """
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"fingerprint": fingerprint, **asdict(self)}, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path, fingerprint: str) -> Effectivity:
+        """Read what `save` wrote.
+
+        Raises:
+            SponError: not readable, or of another discretisation.
+        """
+        try:
+            found = json.loads(Path(path).read_text())
+            of = found.pop("fingerprint")
+            out = cls(**found)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SponError(f"{path}: not a readable calibration: {error}") from error
+        if of != fingerprint:
+            raise SponError(f"{path}: of the discretisation {of}; allowed: {fingerprint}")
+        return out
 
 
 @dataclass(frozen=True)

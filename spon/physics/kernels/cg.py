@@ -25,12 +25,35 @@ class Convergence:
         reduction: (batch,) norm √(rᵀBr) of the last residual over that of the right-hand side.
         converged: (batch,) bool.
         negative: (batch,) bool, where negative curvature, of A or of the cycle, ended the iteration.
+        alpha: (iterations, batch) lengths of the steps, NaN where a sample took none.
+        beta: (iterations, batch) shares of the directions that were kept, NaN likewise.
     """
 
     iterations: Tensor
     reduction: Tensor
     converged: Tensor
     negative: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def least_ritz_value(self) -> Tensor:
+        """Return the least eigenvalue of BA on the space of the iterates, (batch,); infinite without any.
+
+        It is that of the tridiagonal matrix which α and β make (Saad 2003, Iterative Methods for Sparse
+        Linear Systems, section 6.7.3), and tends to the least eigenvalue of BA from above.
+        """
+        if not len(self.alpha):
+            return torch.full_like(self.reduction, torch.inf)
+        made = self.alpha > 0.0
+        alpha, beta = torch.where(made, self.alpha, 1.0), torch.where(made, self.beta, 0.0)
+        diagonal = 1.0 / alpha
+        diagonal[1:] += beta[:-1] / alpha[:-1]
+        diagonal = torch.where(made, diagonal, torch.inf)
+        largest = torch.where(made, diagonal, 0.0).amax(dim=0)
+        T = torch.diag_embed(torch.where(made, diagonal, 4.0 * largest).T)
+        off = torch.where(made[1:], beta[:-1].sqrt() / alpha[:-1], 0.0).T
+        T = T + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+        return torch.where(made.any(dim=0), torch.linalg.eigvalsh(T)[:, 0], torch.inf)
 
 
 def conjugate_gradients(
@@ -41,6 +64,7 @@ def conjugate_gradients(
     guess: Tensor | None = None,
     maxiter: int = 200,
     truncate: bool = False,
+    miniter: int = 0,
 ) -> tuple[Tensor, Convergence]:
     """Solve A x = b for each column; converged samples leave the batch.
 
@@ -57,6 +81,7 @@ def conjugate_gradients(
         maxiter: ≥ 1.
         truncate: whether negative curvature ends the iteration of a sample, with the last iterate or
             the first direction, as Newton's method wants it; else it is an error.
+        miniter: iterations that are made in any case where the residual is not zero.
 
     Returns:
         (n, batch), and what was reached.
@@ -78,8 +103,9 @@ def conjugate_gradients(
     negative = rz < 0
     reached = rz.clamp_min(0.0).sqrt()
     p, active = z, torch.arange(batch, device=rhs.device)
-    for _ in range(maxiter):
-        going = reached[active] > tolerance[active] * size[active]
+    steps: list[tuple[Tensor, Tensor]] = []
+    for iteration in range(maxiter):
+        going = reached[active] > (tolerance[active] * size[active] if iteration >= miniter else 0.0)
         going &= ~negative[active]
         if not bool(going.all()):
             out[:, active] = x
@@ -108,9 +134,17 @@ def conjugate_gradients(
         new = (r * z).sum(dim=0)
         beta = ((new - (before * z).sum(dim=0)) / rz).clamp_min(0.0)
         p, rz = z + beta * p, new
+        steps.append((_spread(alpha, active, batch), _spread(beta, active, batch)))
         iterations[active] += 1
         reached[active] = new.clamp_min(0.0).sqrt()
         negative[active[new < 0]] = True
     out[:, active] = x
     reduction = reached / torch.where(size > 0, size, torch.ones_like(size))
-    return out, Convergence(iterations, reduction, (reached <= tolerance * size) & ~negative, negative)
+    good = (reached <= tolerance * size) & ~negative
+    alphas, betas = (torch.stack(one) for one in zip(*steps, strict=True)) if steps else (rhs[:0], rhs[:0])
+    return out, Convergence(iterations, reduction, good, negative, alphas, betas)
+
+
+def _spread(values: Tensor, active: Tensor, batch: int) -> Tensor:
+    """Return (batch,) with values of the active samples, NaN elsewhere."""
+    return values.new_full((batch,), torch.nan).index_copy(0, active, values)

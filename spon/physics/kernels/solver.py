@@ -171,11 +171,15 @@ class MultigridSolver(nn.Module):
                 f"sample {bad} of the batch did not converge: residual {float(found[0].reduction[bad]):.3g} "
                 f"of the first after {int(found[0].iterations[bad])} iterations; asked for: {rtol:g}"
             )
-        if hasattr(self, "mean_weights"):
-            u = u - (u @ self.mean_weights)[:, None] * self.mean_constant
-        return u, found[0]
+        return self.centred(u), found[0]
 
     # ---------------------------------------------------------------------- inside
+
+    def centred(self, u: Tensor) -> Tensor:
+        """Return u (batch, DoFs) with mean zero, where the discretisation asks for it."""
+        if hasattr(self, "mean_weights"):
+            u = u - (u @ self.mean_weights)[:, None] * self.mean_constant
+        return u
 
     def free(self, u: Tensor) -> Tensor:
         """Return the û of homogeneous admissible functions (batch, DoFs), (free, batch)."""

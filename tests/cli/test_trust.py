@@ -1,0 +1,176 @@
+"""Certificates in the verbs: what train calibrates, predict shows and corrects, and evaluate measures."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+from runs import network
+from test_imports import WITHOUT_FEM, run_without
+
+import spon
+from spon.cli.main import main
+
+pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="one process")
+
+SMALL = ["--set", "processor.widths=4,6,8", "processor.cycles=1", "training.batch_size=6"]
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    """A run of `spon train`, and inputs in a file."""
+    folder = tmp_path_factory.mktemp("trust")
+    replace(dataset, sizes=(8, 10, 6)).save(folder / "data.h5")
+    main(["train", str(folder / "data.h5"), "-o", str(folder / "run"), "--epochs", "2", *SMALL])
+    np.savez(folder / "k.npz", kappa=dataset.inputs[-6:])
+    return folder
+
+
+def predict(folder, *words, target="u.npz", run="run"):
+    (folder / target).unlink(missing_ok=True)
+    inputs = f"kappa={folder / 'k.npz'}"
+    main(["predict", str(folder / run), "--input", inputs, "-o", str(folder / target), *words])
+
+
+def relative(dataset, values, reference):
+    """Energy errors relative to the reference, by the kernel of the data set."""
+    import torch
+
+    norm = spon.KernelCertificate(dataset.discretisation, dataset.physics).norm
+    u, m, v = (torch.as_tensor(a) for a in (reference, dataset.inputs[-6:], values))
+    return (norm.energy(v - u, u, m) / norm.energy(u, u, m)).numpy()
+
+
+def test_train_calibrates_on_the_validation_samples(trained, dataset):
+    found = json.loads((trained / "run" / "certificate.json").read_text())
+    assert found["samples"] == 10
+    assert 0.5 < found["lower"] <= found["median"] <= found["upper"] < 2.0
+    assert found["fingerprint"] == dataset.discretisation.fingerprint
+
+
+def test_the_file_of_a_model_has_its_equations(trained, dataset):
+    import torch
+
+    found = spon.load_physics(trained / "run" / "model.pt")
+    u, m = torch.as_tensor(dataset.outputs), torch.as_tensor(dataset.inputs)
+    kernels = [spon.make_kernel(dataset.discretisation, p) for p in (found, dataset.physics)]
+    assert torch.equal(kernels[0](u, m), kernels[1](u, m))
+
+
+def test_predictions_come_with_certificates(trained, dataset, capsys):
+    predict(trained)
+    out = capsys.readouterr().out
+    found = np.load(trained / "u.npz")
+    error = relative(dataset, found["u"], dataset.outputs[-6:])
+    assert out.count("estimated relative energy error") == 6
+    assert f"η {found['eta'][0]:.3g}, estimated relative energy error" in out
+    assert "calibrated on 10 validation samples" in out
+    assert "guaranteed" not in out
+    assert (found["relative_error_estimate"] <= found["relative_error_upper"]).all()
+    assert (found["iterations"] == 0).all()
+    size = found["relative_error_estimate"] / found["eta"]  # a prediction has another size than the solution
+    assert (size > 0).all()
+    upper = found["relative_error_upper"]
+    assert (error >= 0.8 * upper / (1 + upper)).all()
+    predict(trained, "--no-certificate")
+    out = capsys.readouterr().out
+    assert "η" not in out
+    assert "certificate" not in out
+    assert "eta" not in np.load(trained / "u.npz")
+
+
+@pytest.mark.parametrize("tolerance", ["1e-2", "1e-5", "1e-9"])
+def test_a_tolerance_is_met_and_the_saving_is_shown(trained, dataset, capsys, tolerance):
+    predict(trained, "--tolerance", tolerance)
+    out = capsys.readouterr().out
+    found = np.load(trained / "u.npz")
+    assert (relative(dataset, found["u"], dataset.outputs[-6:]) <= float(tolerance)).all()
+    assert (found["relative_error_bound"] <= float(tolerance)).all()
+    assert (found["iterations"] >= 3).all()
+    taken, zero = found["iterations"].mean(), found["iterations_from_zero"].mean()
+    assert f"tolerance {float(tolerance):g}: 6 of 6 samples corrected, {taken:.1f} iterations each" in out
+    assert f"{zero:.1f} from zero" in out
+
+
+def test_an_untight_tolerance_keeps_the_predictions(trained, capsys):
+    predict(trained)
+    before = np.load(trained / "u.npz")
+    tolerance = float(before["relative_error_upper"].max()) * 1.01
+    if tolerance < 1.0:
+        predict(trained, "--tolerance", str(tolerance))
+        assert "0 of 6 samples corrected" in capsys.readouterr().out
+        np.testing.assert_array_equal(np.load(trained / "u.npz")["u"], before["u"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--tolerance", "1e-30"],
+            "the tolerance 1e-30 was not reached: the relative energy error of sample",
+        ),
+        (["--tolerance", "2"], "allowed: a number between 0 and 1"),
+        (["--tolerance", "much"], "allowed: a number between 0 and 1"),
+        (["--tolerance", "1e-3", "--no-certificate"], "not allowed with argument"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(trained, capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        predict(trained, *words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (trained / "u.npz").exists()
+
+
+def test_without_equations_no_certificate_is_given_and_a_tolerance_is_refused(trained, dataset, capsys):
+    bare = replace(dataset, physics=None)
+    (trained / "bare").mkdir(exist_ok=True)
+    spon.save_model(trained / "bare" / "model.pt", network(bare), bare)
+    assert spon.load_physics(trained / "bare" / "model.pt") is None
+    predict(trained, run="bare")
+    out = capsys.readouterr().out
+    assert out.count("no certificate can be given: the model does not carry its equations") == 1
+    assert "eta" not in np.load(trained / "u.npz")
+    with pytest.raises(SystemExit) as stop:
+        predict(trained, "--tolerance", "1e-3", run="bare")
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "--tolerance 0.001 needs a certificate: the model does not carry its equations" in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (trained / "u.npz").exists()
+
+
+def test_a_model_that_was_not_calibrated_says_so_and_all_is_corrected(trained, dataset, capsys):
+    (trained / "plain").mkdir(exist_ok=True)
+    spon.save_model(trained / "plain" / "model.pt", network(dataset, "log"), dataset)
+    predict(trained, "--tolerance", "1e-3", run="plain")
+    out = capsys.readouterr().out
+    assert "not calibrated" in out
+    assert "at most" in out
+    assert "6 of 6 samples corrected" in out
+    assert "relative_error_upper" not in np.load(trained / "u.npz")
+
+
+def test_evaluate_measures_the_estimates(trained, capsys):
+    main(["evaluate", str(trained / "run"), "-o", str(trained / "report")])
+    out = capsys.readouterr().out
+    found = json.loads((trained / "report" / "metrics.json").read_text())["certificate"]
+    e = found["effectivity"]
+    assert found["samples"] == 6
+    assert 0.8 < e["min"] <= e["mean"] <= e["max"] < 1.2
+    assert found["level"] == 0.9
+    assert 0.0 <= found["covered"] <= 1.0
+    assert f"estimated energy error / energy error: mean {e['mean']:.3f}" in out
+    html = (trained / "report" / "report.html").read_text()
+    assert html.count('<section id="trust">') == 1
+    assert f"η / error is {e['mean']:.3f} on average" in html
+    assert "Error over estimate" in html
+
+
+def test_no_dolfinx_is_needed_for_a_tolerance(trained):
+    words = ["predict", str(trained / "run"), "--input", f"kappa={trained / 'k.npz'}"]
+    words += ["-o", str(trained / "v.npz"), "--tolerance", "1e-6"]
+    result = run_without(WITHOUT_FEM, f"from spon.cli.main import main\nmain({words!r})")
+    assert result.returncode == 0, result.stderr
+    assert "6 of 6 samples corrected" in result.stdout
