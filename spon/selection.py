@@ -15,23 +15,25 @@ __all__ = ["Selection"]
 
 Floats = npt.NDArray[np.float64]
 _HOPELESS = 1.5  # times the usual cost: loss 1, and the arm is set aside
+_DOUBTFUL = 3.0  # times the usual cost: below, one more try
 _KNOWN = 100.0  # rounds that the present costs count for: wall times vary by little
 _REST = 100  # times cost / usual: the rounds that such an arm rests; doubles each time
 _FIRST = 400  # rounds at most the first time: a machine may have stalled
-_MEMORY = 5  # latest costs that count: costs may drift
+_MEMORY = 8  # latest costs that count: costs may drift
 
 
 class Selection:
     """Choose arms by their costs, which have no bound that is known beforehand.
 
     Each arm is tried once, in the order given, and at once again if its first cost had a part that does not
-    recur; then `TsallisInf` draws. What an arm costs is the median of its last five costs, which a machine
-    that stalls at times does not upset; the usual cost is that of the cheapest arm. A cost c becomes the loss
-    2 (c / usual − 1), cut off at 0 and 1: the quickest arm loses about nothing, one of 1.5 times its cost
-    or more loses 1. Had losses been scaled by the largest cost seen, one slow arm would make all others
-    look alike. An arm that costs r ≥ 1.5 times the usual, or failed at r times the usual, rests for 100 r
-    rounds (at first 400 at most), then 200 r, 400 r, …: even logarithmically few visits to an arm a hundred
-    times slower would cost more than all others.
+    recur, or may be that of a good arm on a machine that stalled: below three times the usual, or below
+    `stall`. Then `TsallisInf` draws. What an arm costs is the lower quartile of its last eight costs, which
+    not even a burst of stalls upsets; the usual cost is that of the cheapest arm. A cost c becomes the loss
+    2 (c / usual − 1), cut off at 0 and 1: the quickest arm loses about nothing, one of 1.5 times its cost or
+    more loses 1. Had losses been scaled by the largest cost seen, one slow arm would make all others look
+    alike. An arm that costs r ≥ 1.5 times the usual, or failed at r times the usual, rests for 100 r rounds
+    (at first 400 at most), then 200 r, 400 r, …: even logarithmically few visits to an arm a hundred times
+    slower would cost more than all others.
 
     Every trial is a loss: with a arms, each tried at w times the usual cost, the average over n rounds is at
     best 1 + (a − 1) w / n. So give the likely quickest arm first and stop the others soon (w < 1), and use
@@ -40,12 +42,14 @@ class Selection:
     Args:
         arms: number of arms.
         seed: of the draws.
+        stall: what a stall of the machine may add to any cost.
 
     Attributes:
         costs: (arms,) what each costs; NaN where that is not known.
     """
 
-    def __init__(self, arms: int, seed: int = 0) -> None:
+    def __init__(self, arms: int, seed: int = 0, stall: float = 0.0) -> None:
+        self._stall = stall
         self._bandit = TsallisInf(arms, np.random.default_rng(seed))
         self.costs = np.full(arms, np.nan)
         self._recent: list[list[float]] = [[] for _ in range(arms)]
@@ -55,7 +59,7 @@ class Selection:
         self._free_at = np.zeros(arms, dtype=np.int64)  # round at which an arm may be drawn again
         self._dropped = np.zeros(arms, dtype=bool)
         self._failed = np.zeros(arms, dtype=bool)  # when it was chosen last
-        self._again = np.zeros(arms, dtype=bool)  # to be tried a second time
+        self._forget = np.zeros(arms, dtype=bool)  # the first cost, since it does not recur
         self._round = 0
         self._drawn: tuple[int, float | None] | None = None
 
@@ -78,7 +82,7 @@ class Selection:
     @property
     def own(self) -> Floats:
         """(arms,) costs without those learnt from others and those that do not recur; NaN: there is none."""
-        known = [_lower_median(costs) if costs else np.nan for costs in self._recent]
+        known = [_lower_quartile(costs) if costs else np.nan for costs in self._recent]
         return np.where(self._dropped | self._again, np.nan, known)
 
     def order(self, arms: Sequence[int]) -> None:
@@ -97,8 +101,9 @@ class Selection:
         allowed = left & (self._free_at <= self._round)
         if self.best is not None:
             allowed[self.best] = True  # also where it rests, since others were quicker once
-        if (left & self._again).any():
-            self._drawn = int(np.flatnonzero(left & self._again)[0]), None
+        again = self._again
+        if again.any():
+            self._drawn = int(np.flatnonzero(again)[0]), None
         elif new.any():
             self._drawn = int(self._order[new][0]), None
         elif allowed.any():
@@ -119,13 +124,9 @@ class Selection:
         Raises:
             SponError: not positive, or no arm was chosen.
         """
-        arm = self._take(value, failed=False, recurs=recurs)
-        if self._again[arm]:
-            return
-        if self.costs[arm] >= _HOPELESS * self.usual:
-            self._set_aside(arm)
-        else:
-            self._strikes[arm] = 0
+        arm = self._take(value, failed=False)
+        self._forget[arm] = self._tries[arm] == 1 and not recurs
+        self._judge(arm)
 
     def slow(self, value: float) -> None:
         """Tell that the chosen arm was stopped because it would have cost too much: a rest.
@@ -133,7 +134,7 @@ class Selection:
         Args:
             value: what it would have cost, or more than which.
         """
-        self._set_aside(self._take(value, failed=False))
+        self._judge(self._take(value, failed=False))
 
     def failure(self, value: float) -> None:
         """Tell that the chosen arm has failed: loss 1, and a rest.
@@ -161,10 +162,27 @@ class Selection:
 
     def drop(self, arm: int) -> None:
         """Never choose an arm again."""
-        self._dropped[arm], self._again[arm] = True, False
+        self._dropped[arm] = True
         self.costs[arm] = np.nan
 
-    def _take(self, value: float, failed: bool, recurs: bool = True) -> int:
+    def _slow(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.costs >= _HOPELESS * self.usual)
+
+    @property
+    def _again(self) -> npt.NDArray[np.bool_]:
+        """(arms,) whether the only cost of an arm says little."""
+        only = np.array([len(costs) == 1 for costs in self._recent]) & ~self._failed
+        stalled = (self.costs < _DOUBTFUL * self.usual) | (self.costs < self._stall)
+        return np.asarray((self._forget | (only & self._slow() & stalled)) & ~self._dropped)
+
+    def _judge(self, arm: int) -> None:
+        """Set an arm aside whose costs are too high."""
+        if not self._slow()[arm]:
+            self._strikes[arm] = 0
+        elif not self._again[arm]:
+            self._set_aside(arm)
+
+    def _take(self, value: float, failed: bool) -> int:
         if self._drawn is None:
             raise SponError("a cost without an arm; allowed: one for each arm chosen")
         if not 0.0 < value < np.inf:
@@ -172,11 +190,11 @@ class Selection:
         (arm, probability), self._drawn = self._drawn, None
         predicted = self._loss(self.costs)
         self._tries[arm] += 1
-        if self._again[arm]:
+        if self._forget[arm]:
             self._recent[arm] = []
-        self._again[arm] = self._tries[arm] == 1 and not recurs
+        self._forget[arm] = False
         self._recent[arm] = [*self._recent[arm], value][-_MEMORY:]
-        self.costs[arm] = _lower_median(self._recent[arm])
+        self.costs[arm] = _lower_quartile(self._recent[arm])
         self._failed[arm] = failed
         if probability is not None:
             loss = 1.0 if failed else float(self._loss(np.array(value)))
@@ -195,7 +213,7 @@ class Selection:
 
     def state(self) -> dict[str, Any]:
         """Return all that the next choices depend on, as JSON can hold it."""
-        names = ("_order", "_tries", "_strikes", "_free_at", "_dropped", "_failed", "_again")
+        names = ("_order", "_tries", "_strikes", "_free_at", "_dropped", "_failed", "_forget")
         arrays = {name[1:]: getattr(self, name).tolist() for name in names}
         learnt = [None if np.isnan(cost) else float(cost) for cost in self.costs]
         more = {"recent": self._recent, "costs": learnt, "round": self._round}
@@ -211,12 +229,12 @@ class Selection:
             SponError: another number of arms.
         """
         self._bandit.restore(state["bandit"])
-        for name in ("order", "tries", "strikes", "free_at", "dropped", "failed", "again"):
+        for name in ("order", "tries", "strikes", "free_at", "dropped", "failed", "forget"):
             getattr(self, f"_{name}")[:] = state[name]
         self._recent = [list(costs) for costs in state["recent"]]
         self.costs[:] = [np.nan if cost is None else cost for cost in state["costs"]]
         self._round, self._drawn = int(state["round"]), None
 
 
-def _lower_median(values: list[float]) -> float:
-    return sorted(values)[(len(values) - 1) // 2]
+def _lower_quartile(values: list[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 4]

@@ -36,7 +36,8 @@ class SharedCosts:
     def __init__(self, folder: Path, solver: Any, group: MPI.Comm, index: int, groups: int) -> None:
         self._folder, self._file = folder, folder / COSTS.replace("*", str(index))
         self._solver = solver if isinstance(solver, TunedSolver) else None
-        self._group, self._written = group, 0
+        self._group = group
+        self._written: set[str] = set()
         if self._solver is not None:
             unknowns = self._solver.system.x.getSize()
             self._key = [list(PETSc.Sys.getVersion()), unknowns, group.size]
@@ -51,8 +52,8 @@ class SharedCosts:
         if self._solver is None:
             return
         mine = self._solver.costs
-        if len(mine) > self._written:
-            self._written = len(mine)
+        if mine.keys() - self._written:
+            self._written |= mine.keys()
             if self._group.rank == 0:
                 with replacing(self._file) as temporary:
                     temporary.write_text(json.dumps({"key": self._key, "costs": mine}))

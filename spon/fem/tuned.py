@@ -23,7 +23,8 @@ __all__ = ["ArmTotal", "SolveRecord", "TunedSolver"]
 Floats = npt.NDArray[np.float64]
 _PATIENCE = 10.0  # times the usual cost after which the quickest arm is stopped: systems differ
 _TRIAL = 1.5  # times the usual cost after which another one is
-_GRACE = 0.003  # seconds that an arm has anyway: less may be a whim of the operating system
+_STALL = 0.02  # seconds: less may be a whim of the operating system
+_GRACE = 0.003  # seconds that a trial has anyway
 _ROUNDING = 16 * np.finfo(np.float64).eps
 _SINGULAR = 1e-6  # of the right-hand side: rounding leaves more only where the matrix is singular
 
@@ -128,7 +129,7 @@ class TunedSolver:
                 self._solvers.append(ArmSolver(comm, arm, self._lender(arm)))
             except SponError as error:
                 self.dropped[arm.name] = str(error)
-        self._selection = Selection(max(1, len(self._solvers)), seed)
+        self._selection = Selection(max(1, len(self._solvers)), seed, _STALL)
         if not self._solvers:
             self._selection.drop(0)
         self._last_resort = ArmSolver(comm, Arm("last resort", direct(comm, singular)))
@@ -251,7 +252,8 @@ class TunedSolver:
         return [*others, self._last_resort]
 
     def _budget(self, early: bool) -> float:
-        return max((_TRIAL if early else _PATIENCE) * self._selection.usual, _GRACE)
+        usual = self._selection.usual
+        return max(_TRIAL * usual, _GRACE) if early else max(_PATIENCE * usual, _STALL)
 
     def _verdict(self, tried: Attempt, size: float) -> tuple[str, float]:
         """Return why the present û is no solution (empty if it is one) and the norm of its residual."""

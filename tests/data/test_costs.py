@@ -26,7 +26,7 @@ def arms_tried(problem):
 def test_groups_try_what_others_have_not(tmp_path):
     problems = [Tuned(on_square(3, 2)) for _ in range(2)]
     shared = [SharedCosts(tmp_path, p.system.solver, SELF, i, 2) for i, p in enumerate(problems)]
-    for number in range(20):
+    for number in range(25):
         for problem, costs in zip(problems, shared, strict=True):
             problem.solve(problem.sample(np.random.default_rng(number)))
             costs.exchange()
@@ -45,7 +45,7 @@ def test_groups_try_what_others_have_not(tmp_path):
 def test_costs_of_an_earlier_run_spare_trials(tmp_path, damage):
     first, second = Tuned(on_square(3, 2)), Tuned(on_square(3, 2))
     costs = SharedCosts(tmp_path, first.system.solver, SELF, 0, 1)
-    for number in range(12):
+    for number in range(25):
         first.solve(first.sample(np.random.default_rng(number)))
         costs.exchange()
     (file,) = tmp_path.iterdir()
@@ -70,11 +70,11 @@ def test_a_file_does_not_depend_on_who_tried_what(shared_folder):
 
 def test_an_interrupted_run_leaves_its_costs_and_the_next_one_takes_them(tmp_path, monkeypatch):
     problem = Tuned(on_square(3, 2))
-    interrupted(problem, tmp_path / "a.h5", 40, 8, monkeypatch)
+    interrupted(problem, tmp_path / "a.h5", 60, 14, monkeypatch)
     assert list((tmp_path / "a.h5.parts").glob("costs-*.json"))
     again = Tuned(on_square(3, 2))
     monkeypatch.setattr(spon.TunedSolver, "divide_trials", lambda *_: None)
-    generate_file(again, tmp_path / "a.h5", Generation(20, seed=1), SELF)
+    generate_file(again, tmp_path / "a.h5", Generation(32, seed=1), SELF)
     assert not again.system.solver.untried
     assert len(again.system.solver.costs) < len(again.system.solver.arms)  # it never had to try them all
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]

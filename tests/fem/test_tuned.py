@@ -253,6 +253,7 @@ def test_a_shared_factorisation_is_as_old_as_it_may_be():
 @pytest.mark.mpi
 def test_an_arm_that_is_stopped_is_replaced_by_the_quickest(monkeypatch):
     monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver, early: 0.0 if early else np.inf)
+    monkeypatch.setattr(ArmSolver, "_late", lambda solver, residual: 9.0)  # seconds that it would take
     systems = Systems("diffusion", n=12)
     arms = [Arm("exact", {"ksp_type": "preonly", "pc_type": "lu", "pc_factor_mat_solver_type": "mumps"})]
     arms.append(Arm("crawling", JACOBI))
@@ -274,11 +275,11 @@ def test_trials_are_divided_and_what_others_know_is_not_tried():
     matrix = systems.matrix(0)
     with systems.tuned(arms) as solver:
         solver.divide_trials(1, 2)
-        for _ in range(3):
+        while len(tried := list(dict.fromkeys(record.arm for record in solver.log))) < 3:
             solver.solve(matrix, systems.rhs)
-        assert [record.arm for record in solver.log] == ["a", "b", "d"]
+        assert tried == ["a", "b", "d"]
         solver.learn({"c": 1e3, "e": 2e3, "unknown": 1.0})
-        for _ in range(6):
+        for _ in range(12):
             solver.solve(matrix, systems.rhs)
         assert {record.arm for record in solver.log} == {"a", "b", "d"}
         assert set(solver.costs) == {"a", "b", "d"}  # its own
