@@ -28,6 +28,7 @@ _PUBLIC = {
     "Generation": "spon.data.generation",
     "Graph": "spon.nn.processors.graph",
     "Hierarchy": "spon.fem.hierarchy",
+    "LearnedCorrection": "spon.nn.processors.learned_correction",
     "Linear": "spon.nn.processors.linear",
     "LowRank": "spon.nn.processors.low_rank",
     "MaternField": "spon.data.fields",
