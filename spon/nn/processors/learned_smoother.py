@@ -57,8 +57,8 @@ class LearnedSmoother(nn.Module):
     """x ← x + τ_j ((1 + a_j) g + b_j p) for j = 1, 2, …, with g = D⁻¹(rhs − A x) and the last step p.
 
     τ_j are the steps of Chebyshev's iteration for the upper three quarters of the spectrum of D⁻¹A, and
-    a_j, b_j small networks of the features of the unknown and of |g|, |p|, sign(gp), relative to the
-    root of the mean of g². They start from zero. S(c rhs) = c S(rhs) for every number c.
+    a_j, b_j small networks of the features of the unknown and of |g|, |p| and gp, in units of the root of
+    the mean of g², x ↦ x / (1 + |x|) of each. They start from zero. S(c rhs) = c S(rhs) for every number c.
 
     Args:
         steps: how many.
@@ -97,7 +97,8 @@ class LearnedSmoother(nn.Module):
             tau = 1.0 / (centre + radius * math.cos(math.pi * (2 * j + 1) / (2 * count)))
             g = operator.operator.inverse_diagonal * residual
             size = g.square().mean(dim=0).sqrt().clamp_min(torch.finfo(g.dtype).tiny)
-            local = torch.stack([_bounded(g / size), _bounded(p / size), (g * p).sign()], dim=-1)
+            g1, p1 = g / size, p / size
+            local = torch.stack([_bounded(g1.abs()), _bounded(p1.abs()), _bounded(g1 * p1)], dim=-1)
             a, b = read(nn.functional.silu(hidden(torch.cat([operator.features, local], dim=-1)))).unbind(-1)
             p = tau * ((1.0 + a) * g + b * p)
             x = p if x is None else x + p
@@ -107,5 +108,4 @@ class LearnedSmoother(nn.Module):
 
 
 def _bounded(x: Tensor) -> Tensor:
-    size = x.abs()
-    return size / (1.0 + size)
+    return x / (1.0 + x.abs())
