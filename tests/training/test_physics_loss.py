@@ -81,16 +81,16 @@ def test_surrogates_are_admissible_and_near(case):
 @pytest.mark.parametrize("name", ["residual", "potential"])
 def test_training_without_labels_never_reads_an_output(problem, dataset, name):
     train, validation = dataset.split(18, 6)
-    settings = spon.Training(epochs=5, microbatch=4, learning_rate=1e-2, physics_loss=name, **FREE)
+    settings = spon.Training(epochs=8, microbatch=4, learning_rate=1e-2, physics_loss=name, **FREE)
     model, blind = build(problem), build(problem)
     history = spon.Trainer(model, train, settings, validation).run()
     spoilt = replace(train, outputs=np.zeros_like(train.outputs))
     others = replace(validation, outputs=validation.outputs[::-1].copy())
     spon.Trainer(blind, spoilt, settings, others).run()
     assert same(model, blind)
-    assert history.best.error == min(history.best.errors[name], history.best.error)
+    assert history.best.error == history.best.errors[name]
     mean = relative_errors(validation, np.tile(train.outputs.mean(axis=0), (6, 1)), "h1").mean()
-    assert relative_errors(validation, model.predict(validation.inputs), "h1").mean() < 0.9 * mean
+    assert relative_errors(validation, model.predict(validation.inputs), "h1").mean() < 0.8 * mean
 
 
 def test_labels_and_equations_are_mixed_by_their_weight(problem, dataset):
