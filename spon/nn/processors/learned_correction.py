@@ -145,7 +145,7 @@ class LearnedCorrection(Processor):
     def _correction(
         self, smoothers: nn.ModuleList, cycle: Any, operators: Sequence[LocalOperator], r: Tensor
     ) -> Tensor:
-        """Return one V-cycle applied to r, (free, batch) float64. It is homogeneous: S(c r) = c S(r)."""
+        """Return a V-cycle applied to r, (free, batch) float64, but for the size of moduli: α makes it up."""
         scale = r.detach().abs().amax(dim=0).clamp_min(torch.finfo(r.dtype).tiny)
 
         def visit(k: int, rhs: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class LearnedCorrection(Processor):
             return smoothers[role + 1](operators[k], x, rhs - operators[k](x), last=k == 0)[0]
 
         out = visit(0, (r / scale).to(self.dtype))
-        return out.to(r.dtype) * (scale / cycle.size)
+        return out.to(r.dtype) * scale
 
 
 def _packed(physics: Physics) -> Tensor:
