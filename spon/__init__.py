@@ -29,6 +29,7 @@ _PUBLIC = {
     "Effectivity": "spon.physics.kernels.certificate",
     "Graph": "spon.nn.processors.graph",
     "Hierarchy": "spon.fem.hierarchy",
+    "LearnedCorrection": "spon.nn.processors.learned_correction",
     "Linear": "spon.nn.processors.linear",
     "KernelCertificate": "spon.physics.kernels.kernel_certificate",
     "LowRank": "spon.nn.processors.low_rank",

@@ -43,7 +43,8 @@ class OperatorNetwork(nn.Module):
         discretisation: spaces of inputs and output.
         processor: what is learned.
         transform: of the first input before it is standardised: "identity" or "log" (positive inputs).
-        centre: subtract the mean of the training outputs.
+        centre: subtract the mean of the training outputs; never for a processor that finds the whole
+            output (`Processor.whole`).
         positions: tell the processor where nodes are: (p − c) / L with the centre c of the bounding box of
             the mesh and half its largest extent L on the mesh that the network was made on, so that equal
             lengths are equal on all meshes. Without, there are zeros.
@@ -79,7 +80,7 @@ class OperatorNetwork(nn.Module):
         self.discretisation = discretisation
         self.fingerprint = discretisation.fingerprint
         self.processor = processor
-        self.transform, self.centre, self.positions = transform, centre, positions
+        self.transform, self.centre, self.positions = transform, centre and not processor.whole, positions
         self.spread = nn.ModuleList(
             SparseMap(space.features, torch.float64) for space in discretisation.inputs.values()
         )

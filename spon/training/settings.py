@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spon.errors import SponError
 from spon.nn.norms import NORMS
+from spon.training.physics_loss import PHYSICS_LOSSES
 
 __all__ = ["CLOCKS", "PRECISIONS", "SCHEDULES", "Training"]
 
@@ -28,6 +29,11 @@ class Training:
         microbatch: samples that a rank takes at a time; a step occupies at most
             batch_size / microbatch ranks.
         loss: relative error that is minimised, "h1", "l2", or "energy" if the discretisation has one.
+        physics_loss: what the equations say of a prediction, "residual" or "potential" (`PhysicsLoss`), or
+            "none".
+        label_weight: w in [0, 1] of label_weight · loss + (1 − label_weight) · physics_loss, which is
+            minimised, and by which the best model is chosen. 1: labels alone; 0: none, outputs of training
+            samples are not read then, and those of validation samples measured alone.
         learning_rate: the largest.
         schedule: after a linear warm-up the learning rate falls to zero, "cosine" or "linear".
         warmup: share of the run in which the learning rate rises, in [0, 1).
@@ -54,6 +60,8 @@ class Training:
     batch_size: int = 4
     microbatch: int = 2
     loss: str = "h1"
+    physics_loss: str = "none"
+    label_weight: float = 1.0
     learning_rate: float = 6e-3
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -82,9 +90,17 @@ class Training:
                 raise SponError(f"{name} = {getattr(self, name)}; allowed: 0 <= {name} < 1")
         for name, allowed in (
             ("loss", NORMS),
+            ("physics_loss", PHYSICS_LOSSES),
             ("schedule", SCHEDULES),
             ("clock", CLOCKS),
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise SponError(f"{name} '{getattr(self, name)}'; allowed: {', '.join(allowed)}")
+        if not 0 <= self.label_weight <= 1:
+            raise SponError(f"label_weight = {self.label_weight}; allowed: 0 <= label_weight <= 1")
+        if (self.physics_loss == "none") != (self.label_weight == 1):
+            raise SponError(
+                f"physics_loss '{self.physics_loss}' with label_weight = {self.label_weight}; allowed: "
+                "'none' with 1, 'residual' or 'potential' with less"
+            )

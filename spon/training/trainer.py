@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from spon.training.display import Display
 from spon.training.distributed import Ranks, as_ranks, sum_in_order
 from spon.training.history import Best, History, Position, Row
 from spon.training.interruption import Interrupted, Interruption
+from spon.training.physics_loss import PhysicsLoss
 from spon.training.samples import Samples, on_mesh
 from spon.training.schedule import Stopwatch, learning_rate_factor
 from spon.training.settings import Training
@@ -57,7 +59,8 @@ class _Batch(NamedTuple):
 class Trainer:
     """A training run: AdamW with warm-up and decay, then L-BFGS if asked for; the best model is kept.
 
-    Minimises the mean relative error in a finite-element norm. Ranks share the microbatches of each
+    Minimises the mean relative error in a finite-element norm, or what the equations of the data say of
+    predictions (`Training.physics_loss`), or a mean of both. Ranks share the microbatches of each
     batch, whose gradients are summed in a fixed order: on CPUs, with the same number of threads per
     rank, the result is the same to the last bit on any number of ranks. (In another order
     round-off would differ, and training amplifies it.) What is random depends on seed, epoch and
@@ -66,7 +69,7 @@ class Trainer:
 
     Args:
         model: trained in place, on its device; the same on every rank. Its normalisation comes from
-            the training samples on its own mesh.
+            the training samples on its own mesh; without labels, from loose solves.
         data: training samples, the same on every rank; several data sets on meshes of their own
             (for networks that cross meshes) take turns by batches.
         settings: default `Training()`.
@@ -77,7 +80,8 @@ class Trainer:
 
     Raises:
         SponError: no data set on the mesh of the model, a norm that the discretisation has
-            not, an output of norm zero, a precision that the processor cannot have. On every rank.
+            not, an output of norm zero, a loss by equations that the data have not, a precision that the
+            processor cannot have. On every rank.
     """
 
     def __init__(
@@ -99,10 +103,17 @@ class Trainer:
         norms = ("l2", "h1", *(["energy"] if self.settings.loss == "energy" else []))
         data, validation = _sequence(data), _sequence(validation)
         with agree(self.ranks):
-            _fit_normalisation(model, data)
+            physics, checked = ([self._physics_loss(d) for d in sets] for sets in (data, validation))
+            labels = self.settings.label_weight > 0
+            pairs = list(zip(data, physics, strict=True))
+            outputs = [d.outputs if p is None or labels else p.surrogates.cpu().numpy() for d, p in pairs]
+            _fit_normalisation(model, data, outputs)
+            norm = (self.settings.loss,) if labels else ()
             self._fingerprints = [d.discretisation.fingerprint for d in (*data, *validation)]
-            self._samples = [Samples(on_mesh(model, d), d, (self.settings.loss,)) for d in data]
-            self._validation = [Samples(on_mesh(model, d), d, norms) for d in validation]
+            self._samples = [Samples(on_mesh(model, d), d, norm, p) for d, p in pairs]
+            self._validation = [
+                Samples(on_mesh(model, d), d, norms, p) for d, p in zip(validation, checked, strict=True)
+            ]
             p = self._parameters = [p for p in model.parameters() if p.requires_grad]
             self._sizes = [q.numel() for q in p]
             self._like = torch.cat([q.detach().reshape(-1) for q in p]) if p else torch.zeros(0)
@@ -114,6 +125,10 @@ class Trainer:
         )
         self._lbfgs: Any = None
         self._validation_seconds = self._group_seconds = 0.0
+
+    def _physics_loss(self, data: Dataset) -> PhysicsLoss | None:
+        name = self.settings.physics_loss
+        return None if name == "none" else PhysicsLoss(name, data, self._device)
 
     def run(self) -> History:
         """Train to the end, from where the store is; the model is then the best one. Collective.
@@ -314,8 +329,8 @@ class Trainer:
         samples, p = self._samples[mesh], self._parameters
         samples.model.train()
         with self._autocast():
-            difference = samples.difference(which)
-        errors = samples.relative(self.settings.loss, difference, which)
+            predicted = samples.predicted(which)
+        errors = samples.loss(self.settings, predicted, which)
         gradients = torch.autograd.grad(errors.sum() / count, p, allow_unused=True, materialize_grads=True)
         flat = torch.cat([g.reshape(-1) for g in gradients])
         return flat.to(self._like.dtype), errors.detach().sum()[None]
@@ -373,7 +388,7 @@ class Trainer:
         if self._validation:
             with self._average.applied():
                 errors = self._errors()
-                chosen = errors[self.settings.loss]
+                chosen = self._chosen(errors)
                 best = self.history.best is None or chosen < self.history.best.error
                 if best:
                     state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -387,21 +402,32 @@ class Trainer:
 
     @torch.no_grad()
     def _errors(self) -> dict[str, float]:
-        """Mean relative errors over the validation samples, each of which is measured once."""
+        """Mean relative errors, and physics loss, over the validation samples, each measured once."""
         ranks, found = self.ranks, []
         with agree(ranks):
             for samples in self._validation:
                 samples.model.eval()
                 parts = torch.arange(len(samples), device=self._device).split(self.settings.microbatch)
                 for part in parts[ranks.rank :: ranks.size]:
-                    difference = samples.difference(part)
-                    norms = samples.norms
-                    found.append([samples.relative(n, difference, part).cpu().tolist() for n in norms])
+                    predicted = samples.predicted(part)
+                    measured = [samples.relative(n, predicted, part) for n in samples.norms]
+                    if samples.physics is not None:
+                        measured.append(samples.physics(predicted, part))
+                    found.append([values.cpu().tolist() for values in measured])
         gathered = [part for rank in ranks.allgather(found) for part in rank]
+        names = [*self._validation[0].norms]
+        if self._validation[0].physics is not None:
+            names.append(self.settings.physics_loss)
         return {
             name: math.fsum(e for part in gathered for e in part[k]) / sum(map(len, self._validation))
-            for k, name in enumerate(self._validation[0].norms)
+            for k, name in enumerate(names)
         }
+
+    def _chosen(self, errors: dict[str, float]) -> float:
+        """The loss of the validation samples, by which the best model is chosen."""
+        s = self.settings
+        labels = s.label_weight * errors[s.loss] if s.label_weight > 0 else 0.0
+        return labels + ((1 - s.label_weight) * errors[s.physics_loss] if s.label_weight < 1 else 0.0)
 
     def _restore_best(self) -> None:
         if self.history.best is not None:
@@ -530,18 +556,24 @@ def _sequence(data: Data) -> tuple[Dataset, ...]:
     return (data,) if isinstance(data, Dataset) else tuple(data)
 
 
-def _fit_normalisation(model: OperatorNetwork, data: tuple[Dataset, ...]) -> None:
-    """From the data on the model's own mesh, which has the DoFs of its mean."""
-    own = [d for d in data if d.discretisation.fingerprint == model.fingerprint]
+def _fit_normalisation(
+    model: OperatorNetwork, data: tuple[Dataset, ...], outputs: Sequence[npt.NDArray[np.float64]]
+) -> None:
+    """From the data on the model's own mesh, which has the DoFs of its mean; `outputs` stand for theirs."""
+    own, outs = [], []
+    for d, out in zip(data, outputs, strict=True):
+        if d.discretisation.fingerprint == model.fingerprint:
+            own.append(d)
+            outs.append(out)
     if not own:
         if not data:
             raise SponError("no training data; allowed: at least one data set")
         data[0].discretisation.require(model.fingerprint, "the model")
-    inputs, outputs = (np.concatenate([getattr(d, k) for d in own]) for k in ("inputs", "outputs"))
+    inputs = np.concatenate([d.inputs for d in own])
     shifts = None
     if own[0].shifts is not None:
         shifts = np.concatenate([d.shifts for d in own if d.shifts is not None])
-    model.fit_normalisation(inputs, outputs, shifts)
+    model.fit_normalisation(inputs, np.concatenate(outs), shifts)
 
 
 def _seed(*numbers: int) -> int:

@@ -12,6 +12,7 @@ __all__ = ["PROCESSORS", "Encoded", "Processor", "find_processor"]
 # name in configurations and checkpoints → module; a module loads when its processor is asked for
 PROCESSORS = {
     "Graph": "spon.nn.processors.graph",
+    "LearnedCorrection": "spon.nn.processors.learned_correction",
     "Linear": "spon.nn.processors.linear",
     "LowRank": "spon.nn.processors.low_rank",
     "Multigrid": "spon.nn.processors.multigrid",

@@ -62,6 +62,7 @@ class Processor(nn.Module):
         acts_on: "nodes": `forward` returns (nodes, batch, latent components), in any float dtype, which
             the network multiplies by cut-off and scale and decodes; "dofs": it returns the unknowns û
             (batch, columns of Z) in u = Z û + ū + u_g.
+        whole: whether û is all of u − u_g, so that the network has no mean ū.
         trainable: whether there are parameters for the trainer; if not, `fit` is all.
         known_features: how many `known` returns.
         settings: arguments of the constructor beside the discretisation, as plain values, from
@@ -71,6 +72,7 @@ class Processor(nn.Module):
     """
 
     acts_on: ClassVar[str] = "nodes"
+    whole: ClassVar[bool] = False
     trainable: ClassVar[bool] = True
     known_features: int = 0
     settings: dict[str, Any]

@@ -1,0 +1,173 @@
+"""Corrections by the residual of the sample's own equations, with smoothers that are learned."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spon.discretisation import Discretisation
+from spon.errors import SponError
+from spon.nn.processors.base import Encoded, Processor, real_type, require_sizes
+from spon.nn.processors.learned_smoother import LearnedSmoother, LocalOperator
+from spon.physics.kernels.physics import Physics
+from spon.physics.kernels.solver import MultigridSolver
+
+__all__ = ["LearnedCorrection"]
+
+
+class LearnedCorrection(Processor):
+    """u_k = u_{k−1} + Σ_{j≤k} α_j S_θj(r_{j−1}), from u_g: unrolled cycles that know the equations.
+
+    r = −F(u; m) is the residual of the sample on the finest level, in float64, and S_θ a V-cycle on the
+    levels of the discretisation with the sample's own operators, exact on the coarsest, whose smoothers
+    are learned (`LearnedSmoother`). The α minimise the energy over the span of all corrections so far
+    (directions made conjugate to those before; they cost nothing, since K S_θ(r) is needed for the next
+    residual): **whatever was learned, no cycle makes the energy error larger**. Untrained, the smoothers are
+    Chebyshev's and the whole is conjugate gradients preconditioned by a V-cycle.
+
+    Made for training without labels (`Training(physics_loss="potential", label_weight=0.0)`); for linear
+    problems batched multigrid-PCG remains the better solver at equal cost. Not differentiable in the inputs.
+
+    Smoothers belong to levels counted from the finest, `roles` of them; on a mesh with more levels the last
+    serves the rest, with fewer those that are too many rest. They see neither positions nor the mesh size,
+    and neither units of the coefficient nor of the solution.
+
+    Args:
+        discretisation: two levels or more.
+        cycles: how many, each with smoothers of its own.
+        steps: of each smoother, before and after the coarse correction.
+        width: hidden units of each step.
+        roles: levels with smoothers of their own; None: all but the coarsest.
+        dtype: of parameters and cycles, "float32" or "float64".
+        seed: of the initial parameters.
+
+    Raises:
+        SponError: settings that are not allowed, or a single level.
+    """
+
+    acts_on = "dofs"
+    whole = True
+
+    def __init__(
+        self,
+        discretisation: Discretisation,
+        cycles: int = 2,
+        steps: int = 2,
+        width: int = 32,
+        roles: int | None = None,
+        dtype: torch.dtype | str = "float32",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        name, kind = real_type(dtype)
+        levels = len(discretisation.levels)
+        if levels < 2:
+            raise SponError("corrections by cycles on 1 level; allowed: 2 levels or more")
+        roles = levels - 1 if roles is None else roles
+        require_sizes({"cycles": cycles, "steps": steps, "width": width, "roles": roles})
+        self.settings = {"cycles": cycles, "steps": steps, "width": width, "roles": roles, "dtype": name}
+        self.discretisation, self.steps = discretisation, steps
+        self.solver: MultigridSolver | None = None
+        self._equations = torch.zeros(0, dtype=torch.uint8)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.cycles = nn.ModuleList(
+                nn.ModuleList(LearnedSmoother(steps, width, kind) for _ in range(2 * roles))
+                for _ in range(cycles)
+            )
+
+    def use(self, physics: Physics | None) -> None:
+        """Take the equations; they are kept with the parameters.
+
+        Raises:
+            SponError: no equations, or such as are not linear or have no multigrid cycles.
+        """
+        if physics is None:
+            raise SponError("corrections by cycles for no equations; allowed: data with linear equations")
+        solver = MultigridSolver(self.discretisation, physics, self.dtype)
+        if not solver.kernel.linear:
+            raise SponError(f"corrections by cycles for the equations {physics.kernel}; allowed: linear ones")
+        self.solver = solver.to(next(self.parameters()).device)
+        self._equations = _packed(physics)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the equations as bytes, none before `use`."""
+        return self._equations
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take equations back."""
+        if len(state) and not torch.equal(state.cpu(), self._equations):
+            self.use(_unpacked(state))
+            self._equations = state.cpu()
+
+    def on(self, discretisation: Discretisation) -> LearnedCorrection:
+        """Return the processor on another mesh, with the same parameters; it wants the equations there."""
+        other = LearnedCorrection(discretisation, **self.settings)
+        other.cycles = self.cycles
+        return other.train(self.training)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Return û, (batch, columns of Z) float64.
+
+        Raises:
+            SponError: no equations were given; an operator that is not positive definite.
+        """
+        solver = self.solver
+        if solver is None:
+            raise SponError("corrections by cycles need equations; call `use(data.physics)` first")
+        m = encoded.raw
+        shift = solver.shift.expand(len(m), -1) if encoded.shift is None else encoded.shift
+        cycle = solver.prepare(m)
+        operators = [LocalOperator(operator) for operator in cycle.operators[:-1]]
+        action = solver.action(None, m)(None)
+        r = -solver.reduced(solver.kernel.residual(shift, m))
+        u = torch.zeros_like(r)
+        directions: list[tuple[Tensor, Tensor, Tensor]] = []
+        for smoothers in self.cycles:
+            p = self._correction(smoothers, cycle, operators, r)
+            Kp = action(p)
+            for q, Kq, energy in directions:
+                beta = (q * Kp).sum(dim=0) / energy
+                p, Kp = p - beta * q, Kp - beta * Kq
+            energy = (p * Kp).sum(dim=0)
+            energy = torch.where(energy > 0, energy, 1.0)  # of p = 0, where r = 0
+            alpha = (p * r).sum(dim=0) / energy
+            u, r = u + alpha * p, r - alpha * Kp
+            directions.append((p, Kp, energy))
+        return u.T
+
+    def _correction(
+        self, smoothers: nn.ModuleList, cycle: Any, operators: Sequence[LocalOperator], r: Tensor
+    ) -> Tensor:
+        """Return a V-cycle applied to r, (free, batch) float64, but for the size of moduli: α makes it up."""
+        scale = r.detach().abs().amax(dim=0).clamp_min(torch.finfo(r.dtype).tiny)
+
+        def visit(k: int, rhs: Tensor) -> Tensor:
+            if k == len(operators):
+                out: Tensor = torch.cholesky_solve(rhs.T[:, :, None], cycle.factor)[:, :, 0].T
+                return out
+            prolong, role = cycle.hierarchy.prolong[k], min(2 * k, len(smoothers) - 2)
+            x, left = smoothers[role](operators[k], None, rhs)
+            x = x + prolong(visit(k + 1, prolong.transposed(left)))
+            return smoothers[role + 1](operators[k], x, rhs - operators[k](x), last=k == 0)[0]
+
+        out = visit(0, (r / scale).to(self.dtype))
+        return out.to(r.dtype) * scale
+
+
+def _packed(physics: Physics) -> Tensor:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        physics.write(file)
+    return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())
+
+
+def _unpacked(content: Tensor) -> Physics:
+    with h5py.File(io.BytesIO(content.cpu().numpy().tobytes()), "r") as file:
+        return Physics.read(file)
