@@ -118,8 +118,8 @@ def test_linear_equations_give_the_start_unless_told_otherwise(dataset, data_fil
     bare = tmp_path / "bare.h5"
     replace(spon.Dataset.load(data_file), physics=None).save(bare)
     main(["train", str(bare), *command[2:], "-o", str(tmp_path / "bare")])
-    main([*command, "-o", str(tmp_path / "none"), "processor.guess=none"])
-    assert "equations" not in capsys.readouterr().out
+    main([*command, "-o", str(tmp_path / "none"), "--set", "processor.guess=none"])
+    assert "used: the network" not in capsys.readouterr().out
     assert same(tmp_path / "none", tmp_path / "bare")
     test = dataset.inputs[-6:], dataset.outputs[-6:]
     errors = [
