@@ -252,9 +252,7 @@ def test_one_run_is_a_command(tmp_path, dataset):
     assert found["parameters"] == 169 * 32 + 32 + 2 * (32 * 32 + 32) + 32 * 15 + 15
 
 
-def test_scaling_measures_time_and_memory(tmp_path, problem):
-    sizes = iter([1, 2**25, 1])  # the second call is the measured one
-    assert 2**27 < scaling.cost(lambda: np.ones(next(sizes)), 1, "cpu")[1] < 2**29  # others come and go
+def test_scaling_measures_time(tmp_path, problem):
     problem.discretisation.save(tmp_path / "square.h5")
     row = scaling.measure(tmp_path / "square.h5", "cpu")
     assert row["DoFs"] == 169

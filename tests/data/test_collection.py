@@ -66,8 +66,8 @@ def test_what_does_not_fit_is_refused(dataset, other, tmp_path):
     with pytest.raises(spon.SponError, match="units of data set 2"):
         spon.DatasetCollection((dataset, replace(other, units={"u": "°C"})))
     load = np.zeros(d.dofs)
-    with pytest.raises(spon.SponError, match=r"equations of data set 2: \{'kernel': 'diffusion'"):
-        spon.DatasetCollection((dataset, replace(other, physics=Physics("diffusion", load, "kappa"))))
+    with pytest.raises(spon.SponError, match=r"equations of data set 2: \{'kernel': 'elasticity'"):
+        spon.DatasetCollection((dataset, replace(other, physics=Physics("elasticity", load, "kappa"))))
     path = tmp_path / "c.h5"
     spon.DatasetCollection((dataset, other)).save(path)
     with h5py.File(path, "a") as file:
