@@ -151,3 +151,13 @@ def test_one_stall_does_not_end_the_time_of_the_quickest():
         else:
             selection.cost([1.0, 1.4][chosen[-1]])
     assert chosen.count(0) > 85
+
+
+def test_a_burst_of_stalls_is_not_the_end_either():
+    selection = Selection(2, 0)
+    chosen = []
+    for _ in range(200):
+        chosen.append(selection.choose())
+        stalled = chosen[-1] == 0 and 20 <= chosen.count(0) < 25
+        selection.cost(10.0 if stalled else [1.0, 1.4][chosen[-1]])
+    assert chosen[-100:].count(0) > 85
