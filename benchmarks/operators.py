@@ -27,8 +27,8 @@ boundary: the largest deviation from prescribed values; processor milliseconds o
 sample; "s to best peer": seconds after which the test error is at most what the best peer on this problem
 has in the end ("-": never). What falls short, and why: Linear and LowRank stop at what 600 samples say of a
 linear and a low-rank map, with any training; Graph, SliceAttention and, on elasticity, Multigrid see each
-sample once to three times in 20 s (steps times 4 over 600). Aims: half the error of the best peer on the first three problems, boundary
-values to 1e-12, and the best peer's error in a quarter of its time.
+sample once to three times in 20 s (steps times 4 over 600). Aims: half the error of the best peer on the
+first three problems, boundary values to 1e-12, and the best peer's error in a quarter of its time.
 """
 
 import argparse
