@@ -43,7 +43,7 @@ class Generation:
         force: whether to replace a file that is not of this generation.
         similar: whether to solve each 64 samples, together in memory, in an order in which neighbours are
             alike. It serves solvers that keep something for the next sample; by little: 8 % fewer iterations
-            for `problems/helmholtz.py` with a lagged factorisation, which is not the quickest solver.
+            for `problems/helmholtz.py` with a lagged factorisation, which is then about as quick as MUMPS.
 
     Raises:
         SponError: a number out of range, or a split into more samples than there are.

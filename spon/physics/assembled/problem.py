@@ -83,7 +83,7 @@ class Problem:
         solver_options: PETSc options of the linear solver, and of SNES (`snes_…`) for nonlinear problems;
             None: a direct solver, which suits any problem of moderate size; "tuned": a `TunedSolver`, for
             linear problems (solutions then agree to its tolerance, not to the last bit); "recycled": a
-            `RecyclingSolver`, for linear problems on one rank. It was five times slower than MUMPS on
+            `RecyclingSolver`, for linear problems on one rank. It was four to five times slower than MUMPS on
             `problems/helmholtz.py`, so that it is no arm of "tuned".
     """
 
