@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spon.cli.positions import positions
 from spon.cli.ranks import alone
 from spon.errors import SponError
 
@@ -30,21 +31,12 @@ def add_parser(verbs: Any) -> None:
     plot.add_argument("-o", metavar="PNG", dest="target", help="default: FILE with the suffix .png")
     which = plot.add_mutually_exclusive_group()
     which.add_argument("-n", metavar="N", type=int, default=3, help="the first N samples; default: 3")
-    which.add_argument("--samples", metavar="I,I", type=_positions, help="positions in the data set, from 0")
+    which.add_argument("--samples", metavar="I,I", type=positions, help="positions in the data set, from 0")
     plot.set_defaults(run=alone(_plot, needs_dolfinx=False))
     merge = actions.add_parser("merge", help="put data sets on several meshes into one file")
     merge.add_argument("files", nargs="+", metavar="FILE", help="data sets of the same inputs and output")
     merge.add_argument("-o", metavar="FILE", dest="target", required=True, help="file to write or replace")
     merge.set_defaults(run=alone(_merge, needs_dolfinx=False))
-
-
-def _positions(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}'; allowed: whole numbers with commas between them"
-        ) from None
 
 
 def _info(chosen: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spon.cli.certificates import FILE, apply, find
+from spon.cli.positions import positions
 from spon.cli.ranks import alone
 from spon.cli.run import Names, Run
 from spon.errors import SponError
@@ -51,7 +52,7 @@ def add_parser(verbs: Any) -> None:
         help="another mesh of the geometry, to which predictions are interpolated, boundary values "
         "imposed again; or a discretisation (.h5), for networks that cross meshes: the inputs are on it",
     )
-    add("--samples", metavar="I,I", type=_positions, help="positions in the inputs, from 0; default: all")
+    add("--samples", metavar="I,I", type=positions, help="positions in the inputs, from 0; default: all")
     add("--data", metavar="FILE", help="data set of the training, for a model that does not have its names")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
     trust = parser.add_mutually_exclusive_group()
@@ -90,15 +91,6 @@ def _tolerance(text: str) -> float:
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(f"'{text}'; allowed: a number between 0 and 1, such as 1e-6")
     return value
-
-
-def _positions(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}'; allowed: whole numbers with commas between them"
-        ) from None
 
 
 def _predict(chosen: argparse.Namespace) -> None:

@@ -253,6 +253,8 @@ def _has_cycles(data: Any) -> bool:
 
 def _use_of_equations(processor: Any) -> str:
     """Say what a processor does with the equations."""
+    if "guess" not in processor.settings:
+        return f"{processor.physics.kernel}, used by the {type(processor).__name__}"
     guess, cycles = processor.settings["guess"], processor.settings["guess_cycles"]
     what = "starts from" if guess == "start" else "sees"
     many = "1 multigrid cycle" if cycles == 1 else f"{cycles} multigrid cycles"

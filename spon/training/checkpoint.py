@@ -35,6 +35,7 @@ _KEYS = (
     "settings",
     "state",
     "config",
+    "equations",
     "data",
 )
 
@@ -70,6 +71,9 @@ def model_content(
     name = type(model.processor).__name__
     if name not in PROCESSORS or type(model.processor) is not find_processor(name):
         raise SponError(f"cannot save a processor {name}; allowed: {', '.join(PROCESSORS)}")
+    equations = model.processor.physics
+    if equations is None and dataset is not None:
+        equations = dataset.physics
     return {
         "format": FORMAT,
         "fingerprint": model.fingerprint,
@@ -78,7 +82,7 @@ def model_content(
         "processor": name,
         "settings": model.processor.settings,
         "state": model.state_dict(),
-        "used": None if model.processor.physics is None else _packed(model.processor.physics),
+        "equations": None if equations is None else _packed(equations),
         "config": None if config is None else dict(config),
         "data": None if dataset is None else _description(dataset),
     }
@@ -95,11 +99,9 @@ def read_model(path: str | Path) -> dict[str, Any]:
 
     Returns:
         `fingerprint`, `discretisation` (uint8, the bytes of its HDF5 file), `network` and `settings`
-        (arguments of network and processor), `processor` (name), `state`, `config` of the run or None, `used`
-        (the equations that the processor uses, uint8, the bytes of an HDF5 file; None: none), and `data` or
-        None: `inputs` (names), `output_name`, `units`, `boundary_data`, `physics` (None, or `kernel`,
-        `load` (DoFs,), `coefficient` and `constants`), `equations` (None, or uint8, the bytes of an HDF5
-        file with all of the physics; see `load_physics`).
+        (arguments of network and processor), `processor` (name), `state`, `config` of the run or None,
+        `equations` (None, or uint8, the bytes of an HDF5 file; see `load_physics`), and `data` or None:
+        `inputs` (names), `output_name`, `units` and `boundary_data`.
 
     Raises:
         SponError: no such file, not a checkpoint, another format, or parts missing.
@@ -142,8 +144,8 @@ def load_model(
     discretisation.require(content["fingerprint"], str(path))
     try:
         processor = find_processor(content["processor"])(discretisation, **content["settings"])
-        if content.get("used") is not None:
-            processor.use(_unpacked_physics(content["used"], path))
+        if (equations := _unpacked_physics(content["equations"], path)) is not None:
+            processor.use(equations)
         model = OperatorNetwork(discretisation, processor, **content["network"])
         model.load_state_dict(content["state"])
     except (TypeError, RuntimeError, ValueError) as error:
@@ -158,14 +160,7 @@ def load_physics(path: str | Path) -> Physics | None:
     Raises:
         SponError: as `read_model`; damaged equations.
     """
-    packed = (read_model(path)["data"] or {}).get("equations")
-    if packed is None:
-        return None
-    try:
-        with h5py.File(io.BytesIO(packed.numpy().tobytes()), "r") as file:
-            return Physics.read(file)
-    except (OSError, KeyError, ValueError, SponError) as error:
-        raise SponError(f"{path}: its equations are damaged: {error}") from error
+    return _unpacked_physics(read_model(path)["equations"], path)
 
 
 def _packed(what: Discretisation | Physics) -> torch.Tensor:
@@ -183,28 +178,20 @@ def _unpacked(content: torch.Tensor, path: str | Path) -> Discretisation:
         raise SponError(f"{path}: its discretisation is damaged: {error}") from error
 
 
-def _unpacked_physics(content: torch.Tensor, path: str | Path) -> Physics:
+def _unpacked_physics(content: torch.Tensor | None, path: str | Path) -> Physics | None:
+    if content is None:
+        return None
     try:
         with h5py.File(io.BytesIO(content.numpy().tobytes()), "r") as file:
             return Physics.read(file)
     except (OSError, KeyError, ValueError, SponError) as error:
-        raise SponError(f"{path}: the equations of its processor are damaged: {error}") from error
+        raise SponError(f"{path}: its equations are damaged: {error}") from error
 
 
 def _description(dataset: Dataset) -> dict[str, Any]:
-    physics = dataset.physics
     return {
         "inputs": list(dataset.discretisation.inputs),
         "output_name": dataset.output_name,
         "units": dict(dataset.units),
         "boundary_data": dict(dataset.boundary_data),
-        "equations": None if physics is None else _packed(physics),
-        "physics": None
-        if physics is None
-        else {
-            "kernel": physics.kernel,
-            "load": torch.as_tensor(physics.load),
-            "coefficient": physics.coefficient,
-            "constants": dict(physics.constants),
-        },
     }

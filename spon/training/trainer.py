@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from spon.data.dataset import Dataset
 from spon.errors import SponError, agree
 from spon.nn.operator import OperatorNetwork
 from spon.training.average import MovingAverage
+from spon.training.batches import Batch, epoch_batches, large_batch
+from spon.training.compilation import compiled
 from spon.training.display import Display
-from spon.training.distributed import Ranks, as_ranks, sum_in_order
+from spon.training.distributed import Ranks, as_ranks
+from spon.training.gradients import Gradients
 from spon.training.history import Best, History, Position, Row
 from spon.training.interruption import Interrupted, Interruption
 from spon.training.physics_loss import PhysicsLoss
@@ -47,13 +49,6 @@ class Store(Protocol):
 
     def write(self, state: dict[str, Any], model: OperatorNetwork) -> None:
         """Keep a state, and its best model."""
-
-
-class _Batch(NamedTuple):
-    """Samples of one mesh."""
-
-    mesh: int
-    which: Tensor
 
 
 class Trainer:
@@ -115,10 +110,9 @@ class Trainer:
                 Samples(on_mesh(model, d), d, norms, p) for d, p in zip(validation, checked, strict=True)
             ]
             p = self._parameters = [p for p in model.parameters() if p.requires_grad]
-            self._sizes = [q.numel() for q in p]
-            self._like = torch.cat([q.detach().reshape(-1) for q in p]) if p else torch.zeros(0)
+            self._gradients = Gradients(self._samples, p, self.settings, self.ranks)
             if p and self.settings.precision == "bfloat16":
-                self._try_bfloat16()
+                self._gradients.require_bfloat16()
         self._average = MovingAverage(p, self.settings.ema)
         self._adamw = torch.optim.AdamW(
             p or [torch.zeros(1)], lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -182,6 +176,13 @@ class Trainer:
             self._display.close()
         self._save()
 
+    def _compiled(self) -> Any:
+        if not (self.settings.compile and self._parameters):
+            return nullcontext()
+        models = {id(s.model): s.model for s in (*self._samples, *self._validation)}.values()
+        processors = [model.processor for model in models]
+        return compiled(processors, self._gradients.try_out, self.ranks, self._display.say)
+
     # ---------------------------------------------------------------- AdamW --
 
     def _descend(self) -> None:
@@ -203,7 +204,7 @@ class Trainer:
             p.polishing = over
         self._average.apply()
 
-    def _step(self, batch: _Batch) -> None:
+    def _step(self, batch: Batch) -> None:
         s, p = self.settings, self._position
         rate = s.learning_rate * learning_rate_factor(s.schedule, s.warmup, self._fraction(0.5))
         for group in self._adamw.param_groups:
@@ -231,16 +232,11 @@ class Trainer:
         time = s.max_seconds * (1.0 - _LBFGS_SHARE * (s.lbfgs > 0)) - self._validation_seconds
         return p.seconds / time if time > 0 else 1.0
 
-    def _batches(self, epoch: int) -> list[_Batch]:
-        """The batches of an epoch in their order."""
-        rng = np.random.default_rng([self.settings.seed, epoch])
-        out = []
-        for mesh, samples in enumerate(self._samples):
-            order = torch.as_tensor(rng.permutation(len(samples))).to(self._device)
-            out += [_Batch(mesh, part) for part in order.split(self.settings.batch_size)]
-        if len(self._samples) == 1:
-            return out
-        return [out[k] for k in rng.permutation(len(out))]
+    def _batches(self, epoch: int) -> list[Batch]:
+        return epoch_batches([len(s) for s in self._samples], self.settings, epoch, self._device)
+
+    def _gradient(self, batches: list[Batch]) -> float:
+        return self._gradients(batches, self._position.step)
 
     # -------------------------------------------------------------- L-BFGS --
 
@@ -271,8 +267,8 @@ class Trainer:
         if self._lbfgs is None or s.lbfgs_samples is not None:  # other samples have another curvature
             self._lbfgs = self._new_lbfgs()
         self._lbfgs.param_groups[0]["max_iter"] = iterations
-        batches = self._large_batch(self._position.groups)
-
+        sizes = [len(samples) for samples in self._samples]
+        batches = large_batch(sizes, s, self._position.groups, self._device)
         begun = self._lbfgs.step(lambda: self._gradient(batches))
         return begun, self._gradient(batches)
 
@@ -285,98 +281,6 @@ class Trainer:
             max_eval=4 * _ITERATIONS,
             line_search_fn="strong_wolfe",
         )
-
-    def _large_batch(self, group: int) -> list[_Batch]:
-        s = self.settings
-        chosen = [torch.arange(len(samples)) for samples in self._samples]
-        if s.lbfgs_samples is not None:
-            rng = np.random.default_rng([s.seed, 1, group])
-            share = min(1.0, s.lbfgs_samples / sum(map(len, chosen)))
-            chosen = [
-                torch.as_tensor(rng.permutation(len(c))[: max(1, round(share * len(c)))]) for c in chosen
-            ]
-        return [
-            _Batch(mesh, part.to(self._device))
-            for mesh, c in enumerate(chosen)
-            for part in c.split(s.batch_size)
-        ]
-
-    # ------------------------------------------------------------ gradients --
-
-    def _gradient(self, batches: list[_Batch]) -> float:
-        """Set the gradients of the mean loss over batches; returns that loss."""
-        count = sum(len(batch.which) for batch in batches)
-        total = torch.zeros_like(self._like)
-        loss = torch.zeros(1, dtype=torch.float64, device=self._device)
-        ranks, s = self.ranks, self.settings
-        for number, batch in enumerate(batches):
-            parts = batch.which.split(s.microbatch)
-            found, losses = [], []
-            with agree(ranks):
-                for k in range(ranks.rank, len(parts), ranks.size):
-                    torch.manual_seed(_seed(s.seed, self._position.step, number, k))
-                    gradient, errors = self._part(batch.mesh, parts[k], count)
-                    found.append(gradient)
-                    losses.append(errors)
-            total += sum_in_order(found, len(parts), ranks, self._like)
-            loss += sum_in_order(losses, len(parts), ranks, loss)
-        for p, gradient in zip(self._parameters, total.split(self._sizes), strict=True):
-            p.grad = gradient.view_as(p).to(p.dtype)
-        return loss.item() / count
-
-    def _part(self, mesh: int, which: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Gradient of the share of a microbatch in a mean over `count` samples, and its summed loss."""
-        samples, p = self._samples[mesh], self._parameters
-        samples.model.train()
-        with self._autocast():
-            predicted = samples.predicted(which)
-        errors = samples.loss(self.settings, predicted, which)
-        gradients = torch.autograd.grad(errors.sum() / count, p, allow_unused=True, materialize_grads=True)
-        flat = torch.cat([g.reshape(-1) for g in gradients])
-        return flat.to(self._like.dtype), errors.detach().sum()[None]
-
-    def _autocast(self) -> Any:
-        enabled = self.settings.precision == "bfloat16"
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
-
-    def _try_bfloat16(self) -> None:
-        name = type(self.model.processor).__name__
-        if self.model.processor.dtype != torch.float32:
-            raise SponError(
-                f"precision 'bfloat16' with a {name} of {self.model.processor.dtype}; allowed: torch.float32"
-            )
-        try:
-            self._part(0, torch.zeros(1, dtype=torch.int64, device=self._device), 1)
-        except RuntimeError as error:
-            first = str(error).splitlines()[0]
-            raise SponError(f"precision 'bfloat16' with a {name}: {first}; allowed: full") from error
-
-    @contextmanager
-    def _compiled(self) -> Iterator[None]:
-        """Compile the processors for a while, if asked for and if all ranks can."""
-        if not (self.settings.compile and self._parameters):
-            yield
-            return
-        processors = {id(s.model): s.model.processor for s in (*self._samples, *self._validation)}.values()
-        failure = None
-        try:
-            for processor in processors:
-                processor.compile()
-            for mesh in range(len(self._samples)):
-                self._part(mesh, torch.zeros(1, dtype=torch.int64, device=self._device), 1)
-        except Exception as error:  # torch raises many kinds
-            failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        failures = [f for f in self.ranks.allgather(failure) if f is not None]
-        if failures:
-            for processor in processors:
-                processor._compiled_call_impl = None
-            if self.ranks.rank == 0:
-                self._display.say(f"not compiled: {failures[0]}")
-        try:
-            yield
-        finally:
-            for processor in processors:
-                processor._compiled_call_impl = None
 
     # ----------------------------------------------------------- validation --
 
@@ -574,7 +478,3 @@ def _fit_normalisation(
     if own[0].shifts is not None:
         shifts = np.concatenate([d.shifts for d in own if d.shifts is not None])
     model.fit_normalisation(inputs, np.concatenate(outs), shifts)
-
-
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

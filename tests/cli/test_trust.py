@@ -5,14 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 from runs import network
 from test_imports import WITHOUT_FEM, run_without
 
 import spon
 from spon.cli.main import main
-
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="one process")
 
 SMALL = ["--set", "processor.widths=4,6,8", "processor.cycles=1", "training.batch_size=6"]
 

@@ -132,8 +132,8 @@ def test_a_loaded_model_needs_no_dolfinx_and_says_what_is_damaged(problem, datas
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(dataset.inputs[:2]), rtol=1e-10)
     content = spon.read_model(tmp_path / "model.pt")
-    torch.save(content | {"used": torch.arange(9, dtype=torch.uint8)}, tmp_path / "model.pt")
-    with pytest.raises(spon.SponError, match=r"model.pt: the equations of its processor are damaged"):
+    torch.save(content | {"equations": torch.arange(9, dtype=torch.uint8)}, tmp_path / "model.pt")
+    with pytest.raises(spon.SponError, match=r"model.pt: its equations are damaged"):
         spon.load_model(tmp_path / "model.pt")
 
 
@@ -195,3 +195,17 @@ def test_nonlinear_equations_are_linearised_about_the_undeformed_state():
         gaps.append(gap / np.abs(exact).max())
     assert gaps[0] < 1e-2
     assert gaps[1] < 0.2 * gaps[0]
+
+
+def test_a_sample_of_its_own_boundary_values_is_solved_with_them():
+    """Not on the notch, where u_g is the solution: many cycles from zero reach the solve with that u_g."""
+    problem = Diffusion(on_square(3, 2))
+    d, physics = problem.discretisation, problem.physics()
+    raw = np.stack([problem.sample(np.random.default_rng(k)) for k in range(2)])
+    right = d.levels[0].points[d.boundary_dofs["right"], 1]
+    shifts = d.with_boundary_data(np.stack([1.0 + right, right**2]), "right")
+    model = build(d, physics, guess_cycles=12)
+    u = model.predict(raw, shift=shifts)  # untrained: u0
+    solver = spon.MultigridSolver(d, physics)
+    exact, _ = solver.solve(None, torch.as_tensor(raw), rtol=1e-12, shift=torch.as_tensor(shifts))
+    assert np.abs(u - exact.numpy()).max() < 1e-4 * np.abs(u).max()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import ufl
 from conftest import Diffusion, on_square
+from equations import Periodic, Sheet
 from mpi4py import MPI
 from test_kernels import Body
 
@@ -23,28 +23,6 @@ Elasticity, Hyperelasticity, Notch, Bracket, Darcy = (
     getattr(spon.load_problem(spon.find_problem(f"{name.lower()}.py")), name)
     for name in ("Elasticity", "Hyperelasticity", "Notch", "Bracket", "Darcy")
 )
-
-
-class Sheet(Elasticity):
-    """Plane stress on the unit square, its left side held."""
-
-    def __init__(self, hierarchy, degree=1):
-        supports = {"left": (0.0, None), "bottom": (None, 0.0)}
-        super().__init__(hierarchy, supports, {"right": (1.0, 0.5)}, modulus=1.0, degree=degree)
-
-
-class Periodic(Diffusion):
-    """Sheets that repeat: nothing is prescribed, the mean is zero."""
-
-    def make_constraint(self):
-        return spon.periodic(self.hierarchy.finest, self.space, {"left": "right", "bottom": "top"})
-
-    def make_zero_mean(self):
-        return spon.zero_mean(self.order)
-
-    def residual(self, u, m, v):
-        x = ufl.SpatialCoordinate(self.hierarchy.finest.dolfinx)
-        return m * ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx - ufl.cos(2 * np.pi * x[0]) * v * ufl.dx
 
 
 def batch(problem, samples=3):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import h5py
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +71,6 @@ class LearnedCorrection(Processor):
         self.settings = {"cycles": cycles, "steps": steps, "width": width, "roles": roles, "dtype": name}
         self.discretisation, self.steps = discretisation, steps
         self.solver: MultigridSolver | None = None
-        self._equations = torch.zeros(0, dtype=torch.uint8)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.cycles = nn.ModuleList(
@@ -83,7 +79,7 @@ class LearnedCorrection(Processor):
             )
 
     def use(self, physics: Physics | None) -> None:
-        """Take the equations; they are kept with the parameters.
+        """Take the equations.
 
         Raises:
             SponError: no equations, or such as are not linear or have no multigrid cycles.
@@ -93,18 +89,7 @@ class LearnedCorrection(Processor):
         solver = MultigridSolver(self.discretisation, physics, self.dtype)
         if not solver.kernel.linear:
             raise SponError(f"corrections by cycles for the equations {physics.kernel}; allowed: linear ones")
-        self.solver = solver.to(next(self.parameters()).device)
-        self._equations = _packed(physics)
-
-    def get_extra_state(self) -> Tensor:
-        """Return the equations as bytes, none before `use`."""
-        return self._equations
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take equations back."""
-        if len(state) and not torch.equal(state.cpu(), self._equations):
-            self.use(_unpacked(state))
-            self._equations = state.cpu()
+        self.solver, self.physics = solver.to(next(self.parameters()).device), physics
 
     def on(self, discretisation: Discretisation) -> LearnedCorrection:
         """Return the processor on another mesh, with the same parameters; it wants the equations there."""
@@ -159,15 +144,3 @@ class LearnedCorrection(Processor):
 
         out = visit(0, (r / scale).to(self.dtype))
         return out.to(r.dtype) * scale
-
-
-def _packed(physics: Physics) -> Tensor:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        physics.write(file)
-    return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())
-
-
-def _unpacked(content: Tensor) -> Physics:
-    with h5py.File(io.BytesIO(content.cpu().numpy().tobytes()), "r") as file:
-        return Physics.read(file)

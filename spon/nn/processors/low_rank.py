@@ -99,7 +99,7 @@ class LowRank(Processor):
             raise SponError(f"{len(x)} training samples; allowed: at least 2")
         into, out = self._masses
         centre, offset = x.mean(axis=0), y.mean(axis=0)
-        source, target = pod(x - centre, into), pod(y - offset, out)  # TRY
+        source, target = pod(x - centre, into), pod(y - offset, out)
         m, n = (min(self.settings[k], len(p.values)) for k, p in (("input_rank", source), ("rank", target)))
         if m == 0:
             raise SponError("the inputs of all training samples are the same; nothing to fit")
