@@ -158,7 +158,7 @@ class Selection:
         for arm in np.flatnonzero(np.isnan(self.costs) & ~self._dropped & np.isfinite(costs)):
             self.costs[arm] = scale * costs[arm]
             if self.costs[arm] >= _HOPELESS * self.usual:
-                self._set_aside(arm)
+                self._set_aside(int(arm))
 
     def drop(self, arm: int) -> None:
         """Never choose an arm again."""

@@ -9,6 +9,7 @@ from typing import Any
 from petsc4py import PETSc
 
 from spon.errors import SponError
+from spon.fem.petsc_options import own_prefix
 from spon.fem.reduced import ReducedSystem
 
 __all__ = ["Krylov", "direct"]
@@ -46,7 +47,7 @@ class Krylov:
     """
 
     def __init__(self, comm: Any, options: dict[str, Any]) -> None:
-        prefix = f"spon_{id(self):x}_"
+        prefix = own_prefix()
         self.ksp = PETSc.KSP().create(comm)
         self.ksp.setOptionsPrefix(prefix)
         self._options = {f"{prefix}{key}": value for key, value in options.items()}

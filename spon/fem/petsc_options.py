@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from petsc4py import PETSc
 
 from spon.errors import SponError
 
-__all__ = ["PrefixedOptions"]
+__all__ = ["PrefixedOptions", "own_prefix"]
+
+_NUMBERS = count()
+
+
+def own_prefix() -> str:
+    """Return a prefix that no object of this process has had.
+
+    Not one by `id`: options of an object that has gone without having read them are still in the
+    database, and another object may get its id, on one rank alone.
+    """
+    return f"spon_{next(_NUMBERS)}_"
 
 
 class PrefixedOptions:
@@ -21,7 +33,7 @@ class PrefixedOptions:
 
     def __init__(self, target: Any, options: dict[str, Any]) -> None:
         self._target, self._options = target, options
-        prefix = f"spon_{id(self):x}_"
+        prefix = own_prefix()
         target.setOptionsPrefix(prefix)
         self._database = PETSc.Options()
         self._keys = [f"{prefix}{key}" for key in options]
