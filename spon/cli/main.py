@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,8 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SponError as error:
         if first:
             print(f"spon: error: {error}", file=sys.stderr, flush=True)
-        elif comm is None or comm.size == 1:
-            time.sleep(2.0)  # torchrun ends all as soon as one has ended: the first one speaks before
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -51,6 +51,7 @@ def add_parser(verbs: Any) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Train. Collective over all processes."""
+    from spon.training.distributed import TorchRanks
     from spon.training.interruption import Interrupted
 
     with _ranks(chosen) as ranks:
@@ -60,6 +61,13 @@ def run(chosen: argparse.Namespace) -> None:
             if ranks.rank == 0:
                 print(f"{stop}; the same command goes on", file=sys.stderr, flush=True)
             sys.exit(128 + stop.signal)
+        except SponError as error:
+            if not isinstance(ranks, TorchRanks):
+                raise
+            if ranks.rank == 0:  # before any ends, since torchrun ends all as soon as one does
+                print(f"spon: error: {error}", file=sys.stderr, flush=True)
+            ranks.allgather(None)
+            sys.exit(2)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from spon.constraint import Constraint
 from spon.errors import SponError, agree
 from spon.fem.levels import nodal, nodal_level
 from spon.fem.mesh import TaggedMesh
+from spon.fem.petsc_options import own_prefix
 from spon.fem.spaces import Part, continuous_lagrange
 from spon.fem.transfer import interpolation
 
@@ -165,7 +166,7 @@ class _Solver:
         self._matrix = PETSc.Mat().createAIJ(A.shape, csr=csr, comm=MPI.COMM_SELF)
         self._ksp = PETSc.KSP().create(MPI.COMM_SELF)
         self._ksp.setOperators(self._matrix)
-        database, prefix = PETSc.Options(), f"spon_{id(self._ksp):x}_"
+        database, prefix = PETSc.Options(), own_prefix()
         self._ksp.setOptionsPrefix(prefix)
         options = _FACTORISED if A.shape[0] <= _DIRECT else _ITERATIVE
         for key, value in options.items():

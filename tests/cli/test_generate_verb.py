@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,12 @@ def command(output, samples, ranks=1, problem="plate"):
 
 
 def environment():
-    """Without what MPI told this process about itself."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMIX_", "PRTE_LAUNCHED"))}
+    """Without what MPI told this process about itself, and with a folder of its own for what it leaves.
+
+    A mpirun that was killed leaves a folder of its process number behind, which is used again some day.
+    """
+    own = ("OMPI_COMM", "PMIX_", "PRTE_LAUNCHED")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {"TMPDIR": tempfile.mkdtemp()}
 
 
 @pytest.mark.parametrize("per_sample", [1, 2])

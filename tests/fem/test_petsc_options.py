@@ -8,9 +8,11 @@ from spon.fem.petsc_options import PrefixedOptions
 
 def test_an_object_never_sees_the_options_of_another_that_has_gone():
     """Objects that are collected without having read their options leave them in the database."""
+    left = []
     for _ in range(100):
         ksp = PETSc.KSP().create(MPI.COMM_SELF)
         PrefixedOptions(ksp, {"pc_type": "cholesky"})
+        left.append(f"{ksp.getOptionsPrefix()}pc_type")
         del ksp
         ksp = PETSc.KSP().create(MPI.COMM_SELF)
         ksp.getPC().setType("jacobi")
@@ -19,6 +21,8 @@ def test_an_object_never_sees_the_options_of_another_that_has_gone():
         options.forget()
         assert ksp.getPC().getType() == "jacobi"
         assert ksp.getType() == "cg"
+    for key in left:
+        del PETSc.Options()[key]
 
 
 def test_what_petsc_refuses_is_one_line_and_forgotten():

@@ -223,7 +223,7 @@ def test_gradients_of_a_solve_are_those_of_finite_differences(kind):
         only = [d if k == which else torch.zeros_like(d) for k, d in enumerate(given)]
         slope = (leaves[which].grad * given[which]).sum()
         assert abs(slope) > 1e-8
-        remainders = [abs(float(quantity(h, *only) - value - h * slope)) for h in (0.5, 0.25)]
+        remainders = [abs(float((quantity(h, *only) - value - h * slope).detach())) for h in (0.5, 0.25)]
         exact = 1e-9 * abs(float(slope))
         assert remainders[0] < exact or remainders[0] / remainders[1] == pytest.approx(4, rel=0.3)
 
