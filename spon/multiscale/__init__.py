@@ -1,1 +1,1 @@
-"""Surrogates of representative volume elements. Nothing lives here yet."""
+"""Surrogates of representative volume elements, and the two-scale problems that they serve."""
