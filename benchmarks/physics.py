@@ -179,7 +179,8 @@ TOLERANCE = """The share of predictions that truly met their tolerance after `Ke
 leaves it, for 40 test samples, without calibration, so that all are corrected. "refined": the same after
 `GalerkinRefinement` with two directions, calibrated on 40 refined validation samples; those whose upper
 estimate is below the tolerance are kept as they are, and nine in ten of the estimates hold, by the meaning
-of the calibration (none where a tangent at a refined validation sample is not definite). Error: mean relative energy error before. True errors are in the energy norm, against
+of the calibration (none where a tangent at a refined validation sample is not definite: all are corrected
+then). Error: mean relative energy error before. True errors are in the energy norm, against
 sparse direct solves of the assembled samples by PETSc; for hyperelasticity against its Newton solutions,
 taken on to 1e-13 by `MultigridSolver`. Worst: the largest true error over the tolerance. Iterations of
 conjugate gradients: mean over the corrected samples, and those to the same tolerance from zero."""
