@@ -61,21 +61,44 @@ def find(discretisation: Any, physics: Any, device: Any, calibration: Path | Non
     return certificate
 
 
-def calibrated(certificate: Any, model: Any, samples: Any) -> Any:
+def calibrated(certificate: Any, model: Any, samples: Any, refinement: Any = None) -> Any:
     """Return the `Effectivity` on samples that the model was not trained on, the first 256.
+
+    Args:
+        certificate: of the model.
+        model: whose predictions are certified.
+        samples: with their solutions.
+        refinement: of the predictions; their errors have another ratio to η afterwards.
 
     Raises:
         SponError: too few; see `Certificate.calibrate`.
     """
+    from spon.cli.refinement import refined
+
     some = samples[:_MOST]
     u = model.predict(some.inputs, shift=some.shifts)
+    if refinement is not None:
+        u = refined(refinement, u, some.inputs, some.shifts)
     return certificate.calibrate(*_tensors(certificate, u, some.inputs, some.outputs))
 
 
 def apply(
-    certificate: Any, predicted: Floats, inputs: Floats, shifts: Floats | None, tolerance: float | None
+    certificate: Any,
+    predicted: Floats,
+    inputs: Floats,
+    shifts: Floats | None,
+    tolerance: float | None,
+    file: str = FILE,
 ) -> Outcome:
     """Certify predictions, and correct those that miss the tolerance, if there is one.
+
+    Args:
+        certificate: of the model.
+        predicted: (samples, DoFs).
+        inputs: (samples, DoFs of all inputs).
+        shifts: (samples, DoFs), None for those of the discretisation.
+        tolerance: of the relative energy error; None: certify alone.
+        file: where a calibration would have been, for the notes.
 
     Raises:
         SponError: as `KernelCertificate.correct`.
@@ -93,7 +116,7 @@ def apply(
         upper = found.upper.cpu().numpy()
         statistics["relative_error_upper"] = upper
         lines = [f"{line} (at most {b:.2e})" for line, b in zip(lines, upper, strict=True)]
-    notes = [_meaning(calibration)]
+    notes = [_meaning(calibration, file)]
     values = predicted
     if tolerance is not None:
         shift = None if shifts is None else _tensors(certificate, shifts)[0]
@@ -146,13 +169,13 @@ def _tensors(certificate: Any, *arrays: Floats) -> Sequence[Any]:
     return [torch.as_tensor(array, dtype=torch.float64, device=device) for array in arrays]
 
 
-def _meaning(calibration: Any) -> str:
+def _meaning(calibration: Any, file: str) -> str:
     text = (
         "certificates are estimates, of the discrete problem: not of what the mesh cannot resolve; η: dual "
         "norm of the residual by one multigrid cycle; "
     )
     if calibration is None:
-        return text + "not calibrated: no certificate.json beside the model"
+        return text + f"not calibrated: no {file} beside the model"
     c = calibration
     return text + (
         f"calibrated on {c.samples} validation samples, where error / η has the median {c.median:.3f}; "

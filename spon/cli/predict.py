@@ -11,6 +11,7 @@ from typing import Any
 from spon.cli.certificates import FILE, apply, find
 from spon.cli.positions import positions
 from spon.cli.ranks import alone
+from spon.cli.refinement import REFINEMENTS, calibration_file
 from spon.cli.run import Names, Run
 from spon.errors import SponError
 
@@ -54,6 +55,12 @@ def add_parser(verbs: Any) -> None:
     )
     add("--samples", metavar="I,I", type=positions, help="positions in the inputs, from 0; default: all")
     add("--data", metavar="FILE", help="data set of the training, for a model that does not have its names")
+    add(
+        "--refine",
+        choices=REFINEMENTS,
+        help="improve predictions by their own equations: "
+        + "; ".join(f"{name}: {what}" for name, what in REFINEMENTS.items()),
+    )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...; default: cpu")
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument(
@@ -108,8 +115,9 @@ def _predict(chosen: argparse.Namespace) -> None:
     if crossed:
         model, physics = _on(model, chosen.mesh)
         print(f"evaluated on the mesh of {chosen.mesh}")
-    elif not chosen.no_certificate:
+    elif chosen.refine is not None or not chosen.no_certificate:
         physics = run.physics(chosen.data)
+    refinement = _refinement(chosen, model, physics)
     certificate = _certificate(chosen, model, physics, None if crossed else run.folder)
     d = model.discretisation
     inputs, positions, notes = read_inputs(d, _once(chosen.input), chosen.samples)
@@ -119,6 +127,11 @@ def _predict(chosen: argparse.Namespace) -> None:
     predicted = model.predict(inputs, shift=given.shifts)
     if not np.isfinite(predicted).all():
         raise SponError(f"the prediction of sample {_first_bad(predicted, positions)} is not finite")
+    if refinement is not None:
+        from spon.cli.refinement import refined
+
+        predicted = refined(refinement, predicted, inputs, given.shifts)
+        print(f"refined: {REFINEMENTS[chosen.refine]}")
     outcome = None
     if certificate is not None:
         outcome = _applied(chosen, certificate, predicted, given)
@@ -140,6 +153,24 @@ def _predict(chosen: argparse.Namespace) -> None:
     print(chosen.target, flush=True)
 
 
+def _refinement(chosen: argparse.Namespace, model: Any, physics: Any) -> Any:
+    """Return the refinement asked for; None: none was."""
+    from spon.cli.refinement import find
+    from spon.training.device import find_device
+
+    if chosen.refine is None:
+        return None
+    try:
+        return find(chosen.refine, model, physics, find_device(chosen.device))
+    except SponError as error:
+        raise SponError(f"--refine {chosen.refine} needs the equations: {error}") from error
+
+
+def _calibration(chosen: argparse.Namespace) -> str:
+    """Return the name of the file that calibrates the certificates of such fields."""
+    return FILE if chosen.refine is None else calibration_file(chosen.refine)
+
+
 def _certificate(chosen: argparse.Namespace, model: Any, physics: Any, folder: Path | None) -> Any:
     """Return the certificate of a model; None, with a line that says why, where there is none."""
     from spon.training.device import find_device
@@ -147,7 +178,7 @@ def _certificate(chosen: argparse.Namespace, model: Any, physics: Any, folder: P
     if chosen.no_certificate:
         return None
     try:
-        calibration = None if folder is None else folder / FILE
+        calibration = None if folder is None else folder / _calibration(chosen)
         return find(model.discretisation, physics, find_device(chosen.device), calibration)
     except SponError as error:
         if chosen.tolerance is not None:
@@ -159,7 +190,9 @@ def _certificate(chosen: argparse.Namespace, model: Any, physics: Any, folder: P
 def _applied(chosen: argparse.Namespace, certificate: Any, predicted: Any, given: Any) -> Any:
     """Return the `Outcome`; None, with a line that says why, for inputs that the equations do not allow."""
     try:
-        return apply(certificate, predicted, given.inputs, given.shifts, chosen.tolerance)
+        return apply(
+            certificate, predicted, given.inputs, given.shifts, chosen.tolerance, _calibration(chosen)
+        )
     except SponError as error:
         if chosen.tolerance is not None:
             raise

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from spon.cli.refinement import REFINEMENTS, calibration_file
 from spon.errors import SponError, agree
 
 __all__ = ["add_parser"]
@@ -149,20 +150,39 @@ def _calibrated(folder: Path, data: list[Any], validation: list[Any], device: An
     from spon.cli.certificates import FILE, calibrated, find
     from spon.training.checkpoint import load_model
 
-    (folder / FILE).unlink(missing_ok=True)
+    for path in (folder / FILE, *(folder / calibration_file(name) for name in REFINEMENTS)):
+        path.unlink(missing_ok=True)
     if len(data) > 1 or data[0].physics is None:
         return ""
     space = data[0].discretisation
     try:
         certificate = find(space, data[0].physics, device, None)
-        found = calibrated(certificate, load_model(folder / "model.pt", space, device), validation[0])
+        model = load_model(folder / "model.pt", space, device)
+        found = calibrated(certificate, model, validation[0])
     except SponError as error:
         return f"error estimates are not calibrated: {error}"
     found.save(folder / FILE, space.fingerprint)
+    left = _calibrated_refined(folder, certificate, model, data[0].physics, validation[0])
     return (
         f"error / estimate {found.median:.3f} (median), at most {found.upper:.3f} for {found.level:.0%} of "
-        f"{found.samples} validation samples: {folder / FILE}"
+        f"{found.samples} validation samples: {folder / FILE}{left}"
     )
+
+
+def _calibrated_refined(folder: Path, certificate: Any, model: Any, physics: Any, samples: Any) -> str:
+    """Calibrate the estimates of refined predictions; say which could not be."""
+    from spon.cli.certificates import calibrated
+    from spon.cli.refinement import find
+
+    device, left = certificate.solver.shift.device, ""
+    for name in REFINEMENTS:
+        try:
+            found = calibrated(certificate, model, samples, find(name, model, physics, device))
+        except SponError as error:
+            left += f"; not for --refine {name}: {error}"
+        else:
+            found.save(folder / calibration_file(name), model.fingerprint)
+    return left
 
 
 def _asked(chosen: argparse.Namespace) -> Any:

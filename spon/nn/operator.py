@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
-from spon.nn.processors.base import Encoded, Processor
+from spon.nn.processors.base import Encoded, Known, Processor
 from spon.nn.sparse import SparseMap
 from spon.physics.kernels.physics import Physics
 
@@ -223,6 +223,39 @@ class OperatorNetwork(nn.Module):
         Raises:
             SponError: wrong shape, or a value that the transform does not allow.
         """
+        encoded, known = self._prepared(inputs, shift)
+        return self.decode(self.processor(encoded), shift, known.start)
+
+    def last_features(self, inputs: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Return the homogeneous functions that the last linear layer of the processor combines.
+
+        Another set of parameters in that layer changes the output by a combination of them.
+
+        Args:
+            inputs: as for `forward`.
+            shift: likewise.
+
+        Returns:
+            (features, batch, DoFs) float64; a feature for each channel and each latent component.
+
+        Raises:
+            SponError: as `forward`; a processor without a last linear layer.
+        """
+        encoded, _ = self._prepared(inputs, shift)
+        x = self.processor.last_features(encoded).double()
+        rows, batch, channels = x.shape
+        x = x.transpose(1, 2)
+        if self.processor.acts_on == "nodes":
+            each = torch.diag_embed(self.cutoff * self.output_scale)  # one latent component in each feature
+            rows, channels = rows * each.shape[1], channels * each.shape[1]
+            x = each[:, :, :, None, None] * x[:, None, None]
+        out: Tensor = self.expand(x.reshape(rows, -1)).reshape(-1, channels, batch).permute(1, 2, 0)
+        if self.discretisation.zero_mean is not None:
+            out = out - (out @ self.mean_weights)[:, :, None] * self.constant
+        return out
+
+    def _prepared(self, inputs: Tensor, shift: Tensor | None) -> tuple[Encoded, Known]:
+        """Return what the processor is told of inputs, and what it knew of them."""
         n = sum(space.dofs for space in self.discretisation.inputs.values())
         if inputs.ndim != 2 or inputs.shape[1] != n:
             raise SponError(f"inputs of shape {tuple(inputs.shape)}; allowed: (batch, {n})")
@@ -232,7 +265,7 @@ class OperatorNetwork(nn.Module):
         if known.features is not None:
             scaled = (known.features / self.known_scale).to(encoded.features.dtype)
             encoded = replace(encoded, features=torch.cat([encoded.features, scaled], dim=2))
-        return self.decode(self.processor(encoded), shift, known.start)
+        return encoded, known
 
     def _encoded(self, raw: Tensor, shift: Tensor | None) -> Encoded:
         """Return what the processor is told of inputs (batch, DoFs of all inputs) float64."""

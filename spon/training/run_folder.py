@@ -66,8 +66,8 @@ class RunFolder:
         output_folder(self.path)
         known = self.path / "config.toml"
         if overwrite:
-            for name in (*self.FILES, "certificate.json"):
-                (self.path / name).unlink(missing_ok=True)
+            for path in (*(self.path / name for name in self.FILES), *self.path.glob("certificate*.json")):
+                path.unlink(missing_ok=True)
         if known.exists():
             differences = RunConfig.read(known).differences(self._config)
             if differences:

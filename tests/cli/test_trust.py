@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from runs import network
 from test_imports import WITHOUT_FEM, run_without
 
@@ -32,8 +33,6 @@ def predict(folder, *words, target="u.npz", run="run"):
 
 def relative(dataset, values, reference):
     """Energy errors relative to the reference, by the kernel of the data set."""
-    import torch
-
     norm = spon.KernelCertificate(dataset.discretisation, dataset.physics).norm
     u, m, v = (torch.as_tensor(a) for a in (reference, dataset.inputs[-6:], values))
     return (norm.energy(v - u, u, m) / norm.energy(u, u, m)).numpy()
@@ -47,8 +46,6 @@ def test_train_calibrates_on_the_validation_samples(trained, dataset):
 
 
 def test_the_file_of_a_model_has_its_equations(trained, dataset):
-    import torch
-
     found = spon.load_physics(trained / "run" / "model.pt")
     u, m = torch.as_tensor(dataset.outputs), torch.as_tensor(dataset.inputs)
     kernels = [spon.make_kernel(dataset.discretisation, p) for p in (found, dataset.physics)]
@@ -100,9 +97,57 @@ def test_an_untight_tolerance_keeps_the_predictions(trained, capsys):
         np.testing.assert_array_equal(np.load(trained / "u.npz")["u"], before["u"])
 
 
+@pytest.mark.parametrize("name", ["galerkin", "last-layer"])
+def test_refined_predictions_have_smaller_errors_and_certificates_of_their_own(
+    trained, dataset, capsys, name
+):
+    predict(trained)
+    before = np.load(trained / "u.npz")
+    capsys.readouterr()
+    predict(trained, "--refine", name)
+    out = capsys.readouterr().out
+    found = np.load(trained / "u.npz")
+    errors = [relative(dataset, f["u"], dataset.outputs[-6:]) for f in (before, found)]
+    assert (errors[1] < errors[0]).all()
+    assert (found["eta"] < before["eta"]).all()
+    assert "refined: least energy" in out
+    assert "calibrated on 10 validation samples" in out
+    own = json.loads((trained / "run" / f"certificate-{name}.json").read_text())
+    assert f"'at most': {own['upper']:.3f} η" in out
+    np.testing.assert_allclose(  # of the refined field, by the calibration of refined fields
+        found["relative_error_upper"] / found["relative_error_estimate"], own["upper"] / own["median"]
+    )
+    model = spon.load_model(trained / "run" / "model.pt")
+    norm = spon.KernelCertificate(dataset.discretisation, dataset.physics).norm
+    u, m = (torch.as_tensor(a) for a in (found["u"], dataset.inputs[-6:]))
+    np.testing.assert_allclose(found["eta"], norm(u, m), rtol=1e-4)
+    plain = torch.as_tensor(model.predict(dataset.inputs[-6:]))
+    solver = spon.MultigridSolver(dataset.discretisation, dataset.physics)
+    kinds = {
+        "galerkin": spon.GalerkinRefinement(solver),
+        "last-layer": spon.LastLayerRefinement(model, solver),
+    }
+    np.testing.assert_allclose(found["u"], kinds[name](plain, m), rtol=0, atol=1e-6 * found["u"].std())
+    predict(trained, "--refine", name, "--tolerance", "1e-6")
+    assert (relative(dataset, np.load(trained / "u.npz")["u"], dataset.outputs[-6:]) <= 1e-6).all()
+    predict(trained, "--refine", name, "--no-certificate")
+    np.testing.assert_array_equal(np.load(trained / "u.npz")["u"], found["u"])
+    assert "eta" not in np.load(trained / "u.npz")
+
+
+def test_a_run_without_a_calibration_of_refined_fields_says_so(trained, dataset, capsys):
+    (trained / "older").mkdir()
+    for name in ("model.pt", "certificate.json"):
+        (trained / "older" / name).write_bytes((trained / "run" / name).read_bytes())
+    predict(trained, "--refine", "galerkin", run="older")
+    assert "not calibrated: no certificate-galerkin.json beside the model" in capsys.readouterr().out
+    assert "relative_error_upper" not in np.load(trained / "u.npz")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--refine", "much"], "invalid choice: 'much'"),
         (
             ["--tolerance", "1e-30"],
             "the tolerance 1e-30 was not reached: the relative energy error of sample",
@@ -134,6 +179,12 @@ def test_without_equations_no_certificate_is_given_and_a_tolerance_is_refused(tr
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert "--tolerance 0.001 needs a certificate: the model does not carry its equations" in err
+    assert len(err.strip().splitlines()) == 1
+    with pytest.raises(SystemExit) as stop:
+        predict(trained, "--refine", "galerkin", run="bare")
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "--refine galerkin needs the equations: the model does not carry its equations" in err
     assert len(err.strip().splitlines()) == 1
     assert not (trained / "u.npz").exists()
 

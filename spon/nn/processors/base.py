@@ -13,7 +13,16 @@ from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.physics.kernels.physics import Physics
 
-__all__ = ["Encoded", "Known", "Processor", "feature_count", "moved", "real_type", "require_sizes"]
+__all__ = [
+    "Encoded",
+    "Known",
+    "Processor",
+    "feature_count",
+    "moved",
+    "real_type",
+    "require_sizes",
+    "with_constant",
+]
 
 P = TypeVar("P", bound="Processor")
 
@@ -113,9 +122,29 @@ class Processor(nn.Module):
         """
         raise SponError(f"a {type(self).__name__} belongs to the mesh that it was made on")
 
+    def last_features(self, encoded: Encoded) -> Tensor:
+        """Return what the last linear layer combines, with its constant; default: refused.
+
+        Returns:
+            (nodes, batch, features), or (columns of Z, batch, features) of processors that act on DoFs: a
+            latent component of `forward`, or û, is a combination of them with the same parameters everywhere.
+
+        Raises:
+            SponError: there is no such layer.
+        """
+        raise SponError(
+            f"a {type(self).__name__} has no last linear layer; allowed: Graph, LowRank, Multigrid, "
+            "SliceAttention"
+        )
+
     def forward(self, encoded: Encoded) -> Tensor:
         """Map a batch; see `acts_on`."""
         raise NotImplementedError
+
+
+def with_constant(x: Tensor) -> Tensor:
+    """Return (nodes, batch, channels) and a channel of ones, which the bias of a layer multiplies."""
+    return torch.cat([x, torch.ones_like(x[:, :, :1])], dim=2)
 
 
 def feature_count(discretisation: Discretisation) -> int:

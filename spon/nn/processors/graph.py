@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.level import Level
-from spon.nn.processors.base import Encoded, Processor, feature_count, moved, real_type, require_sizes
+from spon.nn.processors.base import (
+    Encoded,
+    Processor,
+    feature_count,
+    moved,
+    real_type,
+    require_sizes,
+    with_constant,
+)
 from spon.nn.sparse import SparseMap
 
 __all__ = ["Graph"]
@@ -84,12 +92,20 @@ class Graph(Processor):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Map nodal features to latent fields, (nodes, batch, latent components)."""
-        x = self.lift(encoded.features)
+        out: Tensor = self.read(self._hidden(encoded))
+        return out
+
+    def last_features(self, encoded: Encoded) -> Tensor:
+        """Return the channels of the nodes and the constant, (nodes, batch, features)."""
+        return with_constant(self._hidden(encoded))
+
+    def _hidden(self, encoded: Encoded) -> Tensor:
+        """Return the channels after the last step, (nodes, batch, channels)."""
+        x: Tensor = self.lift(encoded.features)
         edges = self.lift_edges(self.offsets)[:, None]  # (edges, 1, channels): the same for all samples
         for step in self.steps:
             x, edges = step(x, edges, self.gather, self.mean)
-        out: Tensor = self.read(x)
-        return out
+        return x
 
 
 class _Step(nn.Module):

@@ -118,6 +118,10 @@ class LowRank(Processor):
         weight = correlation.T * (values * values[0] / (values**2 + shift))
         self.linear.weight.zero_()[:n, :m] = torch.as_tensor(weight)
 
+    def last_features(self, encoded: Encoded) -> Tensor:
+        """Return the modes, (columns of Z, batch, rank), the same for all samples."""
+        return self.modes.T[:, None].expand(-1, len(encoded.inputs), -1)
+
     def forward(self, encoded: Encoded) -> Tensor:
         """Map standardised inputs to unknowns, (batch, columns of Z)."""
         a = (encoded.inputs.to(self.dtype) - self.centre) @ self.projection

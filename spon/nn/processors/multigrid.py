@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.level import Level, restriction
-from spon.nn.processors.base import Encoded, Known, Processor, feature_count
+from spon.nn.processors.base import Encoded, Known, Processor, feature_count, with_constant
 from spon.nn.processors.cycle import Cycle, Grids
 from spon.nn.processors.edge_messages import Edges
 from spon.nn.processors.guess import CycleGuess
@@ -217,6 +217,14 @@ class Multigrid(Processor):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Map nodal features to latent fields, (nodes, batch, latent components)."""
+        return self._prolonged(self.read(self._hidden(encoded)))
+
+    def last_features(self, encoded: Encoded) -> Tensor:
+        """Return the channels on the finest level and the constant, (nodes, batch, features)."""
+        return self._prolonged(with_constant(self._hidden(encoded)))
+
+    def _hidden(self, encoded: Encoded) -> Tensor:
+        """Return the channels on the level `first`, (nodes, batch, channels)."""
         stiffness = self._stiffness(encoded)
         factor = self._factor(stiffness)
         x = encoded.features
@@ -225,7 +233,9 @@ class Multigrid(Processor):
         x = self.lift(x)
         for cycle in self.cycles:
             x = cycle(x, self.grids, stiffness[self.first :], factor)
-        x = self.read(x)
+        return x
+
+    def _prolonged(self, x: Tensor) -> Tensor:
         for prolong in reversed(self.above.prolong):
             x = prolong(x)
         return x

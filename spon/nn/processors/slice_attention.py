@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from spon.discretisation import Discretisation
 from spon.errors import SponError
-from spon.nn.processors.base import Encoded, Processor, feature_count, moved, real_type, require_sizes
+from spon.nn.processors.base import (
+    Encoded,
+    Processor,
+    feature_count,
+    moved,
+    real_type,
+    require_sizes,
+    with_constant,
+)
 
 __all__ = ["SliceAttention"]
 
@@ -81,11 +89,20 @@ class SliceAttention(Processor):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Map nodal features to latent fields, (nodes, batch, latent components)."""
+        out: Tensor = self.read(self._hidden(encoded))
+        return out.transpose(0, 1)
+
+    def last_features(self, encoded: Encoded) -> Tensor:
+        """Return the channels of the nodes and the constant, (nodes, batch, features)."""
+        return with_constant(self._hidden(encoded).transpose(0, 1))
+
+    def _hidden(self, encoded: Encoded) -> Tensor:
+        """Return the channels after the last block, (batch, nodes, channels)."""
         x = self.lift(encoded.features.transpose(0, 1).contiguous())
         for block in self.blocks:
             x = block(x, self.mass)
-        out: Tensor = self.read(self.norm(x))
-        return out.transpose(0, 1)
+        out: Tensor = self.norm(x)
+        return out
 
 
 class _Block(nn.Module):

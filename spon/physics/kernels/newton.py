@@ -10,16 +10,12 @@ from torch import Tensor
 from spon.errors import SponError
 from spon.physics.kernels.cg import conjugate_gradients
 from spon.physics.kernels.cycle import Cycle
+from spon.physics.kernels.line_search import backtrack
 
 __all__ = ["Newton"]
 
 _STEPS = 40
 _BISECTIONS = 6
-_HALVINGS = 12
-_DECREASE = (
-    1e-4  # share of the predicted decrease that a step has to bring (Nocedal & Wright 2006, section 3.1)
-)
-_ROUND_OFF = 1e-12
 
 
 class Newton:
@@ -143,18 +139,8 @@ class Newton:
         self, u: Tensor, m: Tensor, load: Tensor, force: Tensor, step: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Halve the steps of samples until their energy falls; return u, and which samples found such."""
-        direction = self.solver.Z(step).T
-        slope = (force * step).sum(dim=0)
-        before = self._energy(u, m, load)
-        scale = before.abs() + (load * u).sum(dim=1).abs()
-        length = torch.ones_like(slope)
-        for _ in range(_HALVINGS):
-            after = self._energy(u + length[:, None] * direction, m, load)
-            ok = after <= before + _DECREASE * length * slope + _ROUND_OFF * scale
-            if bool(ok.all()):
-                break
-            length = torch.where(ok, length, length / 2)
-        return torch.where(ok[:, None], u + length[:, None] * direction, u), ok
+        slope, work = (force * step).sum(dim=0), (load * u).sum(dim=1)
+        return backtrack(lambda at: self._energy(at, m, load), u, self.solver.Z(step).T, slope, work)
 
     def _energy(self, u: Tensor, m: Tensor, load: Tensor) -> Tensor:
         kernel = self.solver.kernel
