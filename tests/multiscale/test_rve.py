@@ -1,5 +1,6 @@
 """Cells in equilibrium against laws, laminates, and what every cell satisfies."""
 
+import ast
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from mpi4py import MPI
+from test_imports import WITHOUT_FEM, run_without
 
 import spon
 from meshes import box
@@ -30,12 +32,13 @@ def layered(cell_type, n, degree=1, axis=1):
     return replace(arrays, cell_tags=tags, cell_names={"soft": 1, "stiff": 2})
 
 
-def chequered(n=4, laws=(MATRIX, FIBRE)):
-    """Two squares of four are inclusions."""
-    arrays = box("quadrilateral", n)
+def chequered(laws=(MATRIX, FIBRE), size=1.0):
+    """Two squares of four are inclusions; larger ones are moved, too."""
+    arrays = box("quadrilateral", 4)
     inside = (arrays.centroids[:, 0] < 0.5) == (arrays.centroids[:, 1] < 0.5)
     tags = np.where(inside, 2, 1).astype(np.int32)
     arrays = replace(arrays, cell_tags=tags, cell_names={"matrix": 1, "inclusion": 2})
+    arrays = replace(arrays, points=size * arrays.points + (size - 1))
     return spon.read_rve(arrays, dict(zip(("matrix", "inclusion"), laws, strict=True)), comm=MPI.COMM_SELF)
 
 
@@ -74,6 +77,16 @@ def test_a_homogeneous_cell_is_its_law(cell_type, n, degree):
     torch.testing.assert_close(found.tangent, tangent, rtol=1e-11, atol=1e-8)
     assert found.fluctuation.abs().max() < 1e-13
     assert rve.volume == pytest.approx(1.0, rel=1e-13)
+
+
+def test_averages_do_not_depend_on_the_size_of_the_cell(cell):
+    """Strains have no length: the same cell, larger and moved."""
+    larger, E = chequered(size=2.5), strains(3, 2)
+    found, expected = larger.solve(E), cell.solve(E)
+    assert larger.volume == pytest.approx(6.25, rel=1e-12)
+    torch.testing.assert_close(found.stress, expected.stress, rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(found.tangent, expected.tangent, rtol=1e-9, atol=1e-6)
+    torch.testing.assert_close(found.fluctuation, 2.5 * expected.fluctuation, rtol=1e-8, atol=1e-12)
 
 
 def laminate(layers, axis, size):
@@ -248,6 +261,14 @@ def test_both_factorisations_solve(rng):
             factor.update(sp.csr_array(A - 40 * sp.eye_array(30)).data)
 
 
+class Saturating(Material):
+    """Convex; the stress grows as arctan, so that Newton's method overshoots."""
+
+    def potential(self, strain):
+        square = 1e4 * (trace(strain) ** 2 + deviatoric_square(strain))
+        return (1 + square).sqrt() + 1e-7 * square
+
+
 class Softening(Material):
     """Not convex away from zero: no minimum."""
 
@@ -267,14 +288,53 @@ def test_points_without_equilibrium_are_marked():
         model.rve.solve(E)
 
 
-def test_the_fe_model_starts_where_it_was(cell, solved):
+def test_the_fe_model_starts_where_it_was(cell, solved, monkeypatch):
     E, found = solved
     model, where = spon.FEModel(cell), torch.tensor([7, 0, 3])
-    for points in (None, where, where.flip(0)):
+    steps = []
+    solve_one = cell.solver.solve_one
+
+    def spy(*arguments):
+        out = solve_one(*arguments)
+        steps.append(int(out.iterations))
+        return out
+
+    monkeypatch.setattr(cell.solver, "solve_one", spy)
+    for points in (None, where, where, where.flip(0)):
         response = model.respond(E, points)
         torch.testing.assert_close(response.stress, found.stress, rtol=1e-9, atol=1e-8)
         torch.testing.assert_close(response.tangent, found.tangent, rtol=1e-7, atol=1e-5)
-    assert not response.failed.any()
+        assert not response.failed.any()
+    assert min(steps[:6]) > 0
+    assert max(steps[6:9]) == 0  # the same strains at the same points
+    assert steps[9] > 0
+    with pytest.raises(spon.SponError, match=r"\(3,\) points for 2 strains; allowed: one for each"):
+        model.respond(E[:2], where)
+
+
+def test_a_saved_cell_is_solved_where_there_is_no_dolfinx(cell, solved, tmp_path):
+    cell.save(tmp_path / "cell.h5")
+    E, found = solved
+    code = (
+        "import spon, torch\n"
+        f"rve = spon.RVE.load({str(tmp_path / 'cell.h5')!r})\n"
+        f"E = torch.tensor({E.tolist()}, dtype=torch.float64)\n"
+        "response = spon.FEModel(rve).respond(E)\n"
+        "print(response.stress.tolist())"
+    )
+    result = run_without(WITHOUT_FEM, code)
+    assert result.returncode == 0, result.stderr
+    stress = torch.tensor(ast.literal_eval(result.stdout), dtype=torch.float64)
+    torch.testing.assert_close(stress, found.stress, rtol=1e-10, atol=1e-9)
+
+
+def test_a_step_that_is_too_long_is_halved():
+    """A law that stiffens suddenly: full steps overshoot."""
+    rve = chequered(laws=(Saturating(), SOFT))
+    E = torch.tensor([[0.3, -0.1, 0.6]], dtype=torch.float64)
+    start = 20 * rve.solve(E / 100).fluctuation
+    found, alike = rve.solve(E), rve.solve(E, start)
+    torch.testing.assert_close(alike.stress, found.stress, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.mpi
