@@ -1,4 +1,4 @@
-"""`spon fe2`: solve a macroscopic problem whose points ask a surrogate, or the finite-element model of a cell."""
+"""`spon fe2`: macroscopic problems whose points ask a surrogate, or the finite-element model of a cell."""
 
 from __future__ import annotations
 
