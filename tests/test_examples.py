@@ -76,6 +76,21 @@ def test_own_script(tmp_path, launcher):
     assert loaded.output.element == "P2 triangle"
 
 
+@LAUNCHERS
+def test_cook(tmp_path, launcher):
+    printed = run(tmp_path, launcher, "cook", "cook.bp", "cook.png")
+    x, y = map(float, re.search(r"moves by \((\S+), (\S+)\)", printed).groups())
+    assert x < 0 < y
+    assert re.search(r"reactions +\S+, -80\.000000 N/mm; load 80 N/mm", printed)
+    assert "2016 points" in printed
+
+
+@LAUNCHERS
+def test_l_profile(tmp_path, launcher):
+    printed = run(tmp_path, launcher, "l_profile", "l_profile.bp", "l_profile.png")
+    assert "reactions    50.000000 N/mm, moment 5000.0000 N" in printed
+
+
 def test_readme_shows_the_example():
     readme = (ROOT / "README.md").read_text()
     shown = re.search(r"```python\n(.*?)```", readme, re.S).group(1)

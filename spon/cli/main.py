@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import data, demo, evaluate, generate, imports, mesh, predict, rve, train
+from spon.cli import data, demo, evaluate, fe2, generate, imports, mesh, predict, rve, train
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data.add_parser(verbs)
     train.add_parser(verbs)
     rve.add_parser(verbs)
+    fe2.add_parser(verbs)
     try:
         from mpi4py import MPI
 

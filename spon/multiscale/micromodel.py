@@ -25,12 +25,14 @@ class Response:
         tangent: (batch, n, n) d stress / d strain.
         indicator: (batch,) estimated relative error of the stress; None: nothing is estimated.
         failed: (batch,) True where there is no answer (its stress and tangent mean nothing).
+        fallback: (batch,) True where a second model answered; None: there is no second model.
     """
 
     stress: Tensor
     tangent: Tensor
     indicator: Tensor | None
     failed: Tensor
+    fallback: Tensor | None = None
 
 
 class MicroModel(Protocol):

@@ -1,0 +1,87 @@
+"""A surrogate whose doubtful points are solved by a second model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from spon.errors import SponError
+from spon.multiscale.micromodel import MicroModel, Response
+
+__all__ = ["WithFallback"]
+
+
+class WithFallback:
+    """Answers of a surrogate, and of a second model at the points where the surrogate is in doubt.
+
+    A point is in doubt where the surrogate failed (out of its trained range, not converged, …), where its
+    answer is not finite, or where its indicator exceeds the threshold. Points with a number (`where`) that
+    were in doubt once stay with the second model until `forget`: else a point near the threshold would
+    change its law from one Newton iteration to the next.
+
+    Args:
+        surrogate: quick, with an indicator, unless the threshold is infinite.
+        reference: the model that is trusted, such as the finite-element solution of the cell.
+        threshold: largest indicator that is accepted, > 0; `math.inf`: failures alone fall back.
+
+    Attributes:
+        calls: how often the reference was asked.
+        solved: points that it was asked for, all calls together.
+
+    Raises:
+        SponError: strains of different sizes; a threshold that is not positive.
+    """
+
+    def __init__(self, surrogate: MicroModel, reference: MicroModel, threshold: float) -> None:
+        if surrogate.strain_size != reference.strain_size:
+            raise SponError(
+                f"the surrogate takes strains of {surrogate.strain_size} components, its fallback of "
+                f"{reference.strain_size}; allowed: the same"
+            )
+        if not threshold > 0:
+            raise SponError(f"threshold = {threshold} of the indicator; allowed: positive numbers, inf")
+        self.surrogate, self.reference, self.threshold = surrogate, reference, threshold
+        self.strain_size = surrogate.strain_size
+        self.calls = self.solved = 0
+        self._kept = torch.zeros(0, dtype=torch.int64)
+
+    def forget(self) -> None:
+        """Let the surrogate answer again at points that were in doubt."""
+        self._kept = self._kept[:0]
+
+    def respond(self, strain: Tensor, where: Tensor | None = None) -> Response:
+        """Return stress and tangent; the indicator of points that the reference answered is its own, or 0.
+
+        Raises:
+            SponError: the surrogate has no indicator and the threshold is finite.
+        """
+        first = self.surrogate.respond(strain, where)
+        doubt = self._doubt(first)
+        if where is not None:
+            doubt = doubt | torch.isin(where, self._kept.to(where.device))
+            self._kept = torch.unique(torch.cat([self._kept.to(where.device), where[doubt]]))
+        if not doubt.any():
+            return Response(first.stress, first.tangent, first.indicator, first.failed, doubt)
+        second = self.reference.respond(strain[doubt], None if where is None else where[doubt])
+        self.calls, self.solved = self.calls + 1, self.solved + int(doubt.sum())
+        stress, tangent, failed = first.stress.clone(), first.tangent.clone(), first.failed.clone()
+        stress[doubt], tangent[doubt], failed[doubt] = second.stress, second.tangent, second.failed
+        indicator = None
+        if first.indicator is not None:
+            indicator = first.indicator.clone()
+            indicator[doubt] = 0.0 if second.indicator is None else second.indicator
+        return Response(stress, tangent, indicator, failed, doubt)
+
+    def _doubt(self, answer: Response) -> Tensor:
+        finite = answer.stress.isfinite().all(-1) & answer.tangent.isfinite().flatten(1).all(-1)
+        doubt = answer.failed | ~finite
+        if math.isinf(self.threshold):
+            return doubt
+        if answer.indicator is None:
+            raise SponError(
+                f"a threshold of {self.threshold:g} for a surrogate without an indicator; allowed: inf, or a "
+                "surrogate with one"
+            )
+        return doubt | ~(answer.indicator <= self.threshold)  # also where the indicator is nan
