@@ -232,7 +232,7 @@ def test_units_play_no_part_in_newton_steps(bent):
 
 
 def test_newton_steps_learn_without_labels(bent):
-    problem, m, u = bent
+    problem, m, _ = bent
     inputs = np.concatenate([0.1 * m, -0.1 * m])
     data = spon.generate(problem, 8, seed=0, backend="torch", batch_size=8)
     data = replace(data, inputs=inputs, outputs=np.zeros_like(data.outputs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +34,9 @@ class LearnedCorrection(Processor):
 
     For nonlinear equations these cycles are the direction of a Newton step, with residual and tangent at the
     present u (where the tangent is not positive definite, the cycle is that at u = 0; directions of negative
-    curvature are taken downhill); `newton` such steps share the smoothers, under the full load. Steps are halved as
-    long as that lowers the potential, and left out where none lowers it: **whatever was learned, no step makes the
-    potential larger**. All is differentiated, but for the choice of the length.
+    curvature are taken downhill); `newton` such steps share the smoothers, under the full load. Steps are
+    halved as long as that lowers the potential, and left out where none lowers it: **whatever was learned,
+    no step makes the potential larger**. All is differentiated, but for the choice of the length.
 
     Made for training without labels (`Training(physics_loss="potential", label_weight=0.0)`); for linear
     problems batched multigrid-PCG remains the better solver at equal cost, and for nonlinear ones untrained
