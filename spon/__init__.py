@@ -72,6 +72,7 @@ _PUBLIC = {
     "ZeroMean": "spon.projection",
     "certificate": "spon.physics.assembled.certify",
     "decode": "spon.fem.decode",
+    "default_processor": "spon.training.defaults",
     "dirichlet": "spon.fem.boundary",
     "discretise": "spon.fem.discretise",
     "divergence_free": "spon.fem.divergence",

@@ -30,7 +30,11 @@ def add_parser(verbs: Any) -> None:
     add("data", metavar="DATA", nargs="+", help="data sets; several have meshes of their own")
     add("-o", "--output", metavar="DIR", required=True, help="run folder")
     add("-c", "--config", metavar="FILE", help="TOML, as config.toml of another run")
-    add("--processor", metavar="NAME", help="what is learned; default: Multigrid")
+    add(
+        "--processor",
+        metavar="NAME",
+        help="what is learned; default: LearnedCorrection for linear equations, or Multigrid",
+    )
     add(
         "--set",
         metavar="TABLE.KEY=VALUE",
@@ -96,6 +100,8 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
 
     from spon.data.collection import DatasetCollection
     from spon.nn.input_range import InputRange
+    from spon.training.config import RunConfig
+    from spon.training.defaults import default_processor
     from spon.training.device import find_device
     from spon.training.run_folder import RunFolder
     from spon.training.trainer import Trainer
@@ -106,21 +112,26 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
 
     local_rank = ranks.local_rank
     with agree(ranks):
-        asked = _asked(chosen)
-        device = find_device(asked.device, local_rank)
+        tables = _asked(chosen)
+        device = find_device(tables.get("device", "cpu"), local_rank)
         if device.type == "cuda":
             torch.cuda.set_device(device)
         members = DatasetCollection.merge(DatasetCollection.load(path) for path in chosen.data)
         parts = [member.parts() for member in members]
         data, validation = [part[0] for part in parts], [part[1] for part in parts]
-        config, model = _built(asked, chosen, data, validation)
+        why = ""
+        if "processor" not in tables.get("model", {}):
+            name, reason = default_processor(data, tables.get("processor", {}))
+            tables.setdefault("model", {})["processor"], why = name, f", the default: {reason}"
+        config, model = _built(RunConfig.from_tables(tables), chosen, data, validation)
     folder = RunFolder(chosen.output, config, data[0], ranks)
     with agree(ranks):
         if ranks.rank == 0:
             folder.prepare(chosen.overwrite)
     say(f"data      {sum(map(len, data))} training and {sum(map(len, validation))} validation samples")
     parameters = sum(p.numel() for p in model.parameters())
-    say(f"model     {config.model['processor']}, {parameters} parameters, on {device}, ranks: {ranks.size}")
+    chose = f"{config.model['processor']}, {parameters} parameters, on {device}, ranks: {ranks.size}{why}"
+    say(f"model     {chose}")
     if model.processor.physics is not None:
         say(f"equations {_use_of_equations(model.processor)}")
     with agree(ranks):
@@ -185,8 +196,8 @@ def _calibrated_refined(folder: Path, certificate: Any, model: Any, physics: Any
     return left
 
 
-def _asked(chosen: argparse.Namespace) -> Any:
-    """The configuration of file and options, before what depends on the data."""
+def _asked(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The configuration of file and options, before what depends on the data, as tables."""
     from spon.training.config import RunConfig, parse_override, read_tables
 
     tables = read_tables(chosen.config) if chosen.config else {}
@@ -208,7 +219,9 @@ def _asked(chosen: argparse.Namespace) -> Any:
         tables.setdefault(table, {})[key] = value
     if chosen.device:
         tables["device"] = chosen.device
-    return RunConfig.from_tables(tables)
+    named = "processor" in tables.get("model", {})
+    RunConfig.from_tables({k: v for k, v in tables.items() if named or k != "processor"})
+    return tables
 
 
 def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: list[Any]) -> Any:
@@ -223,6 +236,7 @@ def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: 
 
     from spon.nn.operator import OperatorNetwork
     from spon.nn.processors import find_processor
+    from spon.training.defaults import has_cycles
 
     space = data[0].discretisation
     kind = find_processor(asked.model["processor"])
@@ -234,7 +248,7 @@ def _built(asked: Any, chosen: argparse.Namespace, data: list[Any], validation: 
         given.setdefault("coefficient", coefficient)
     if "seed" in arguments:
         given.setdefault("seed", asked.training.seed)
-    if "guess" in arguments and "guess" not in given and all(map(_has_cycles, data)):
+    if "guess" in arguments and "guess" not in given and all(map(has_cycles, data)):
         given["guess"] = "start"
     try:
         processor = kind(space, **given)
@@ -261,22 +275,6 @@ def _coefficient(data: Any) -> bool:
     name = next(iter(data.discretisation.inputs))
     known = data.physics is None or data.physics.coefficient == name
     return known and data.discretisation.input.components == 1 and bool((data.input(name) > 0).all())
-
-
-def _has_cycles(data: Any) -> bool:
-    """Whether the data have linear equations that multigrid cycles can be made for."""
-    import torch
-
-    from spon.physics.kernels.solver import MultigridSolver
-
-    if data.physics is None:
-        return False
-    try:
-        solver = MultigridSolver(data.discretisation, data.physics)
-        solver.prepare(torch.as_tensor(data.inputs[:1]))
-    except SponError:  # a field without kernels, too many unknowns on the coarsest level, ...
-        return False
-    return solver.kernel.linear
 
 
 def _use_of_equations(processor: Any) -> str:

@@ -439,7 +439,8 @@ def train(
 
     The short form of `Trainer`, without validation and files.
 
-    A processor that is fitted in closed form (`Processor.trainable`) is so; there are no epochs then.
+    A processor that is fitted in closed form (`Processor.trainable`) is so; there are no epochs then. Which
+    processor to take: `default_processor(data)`, as the command line does.
 
     Args:
         model: trained in place, on its device; the same on every rank.

@@ -268,3 +268,28 @@ def test_damaged_files_are_named(data_file, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", str(tmp_path / "absent.h5"), "-o", str(folder)])
     assert "no such file" in capsys.readouterr().err
+
+
+def test_the_default_processor_knows_the_equations_where_there_are_some(data_file, tmp_path, capsys):
+    bare = tmp_path / "bare.h5"
+    data = spon.Dataset.load(data_file)
+    replace(data, physics=None).save(bare)
+    free = ["training.physics_loss=potential", "training.label_weight=0"]
+    for path, settings, name, reason in (
+        (data_file, [], "LearnedCorrection", "linear equations in the data, two levels or more"),
+        (data_file, free, "LearnedCorrection", "linear equations in the data, two levels or more"),
+        (data_file, ["processor.widths=4,6"], "Multigrid", "of the setting processor.widths"),
+        (bare, [], "Multigrid", "no equations in the data"),
+    ):
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        main(["train", str(path), "-o", str(folder), "--epochs", "1", "--set", "training.seed=0", *settings])
+        printed = capsys.readouterr().out
+        assert f"model     {name}, " in printed
+        assert f"ranks: 1, the default: {reason}\n" in printed
+        assert RunConfig.read(folder / "config.toml").model["processor"] == name
+    single = replace(data, discretisation=replace(data.discretisation, levels=data.discretisation.levels[:1]))
+    assert spon.default_processor([single]) == ("Multigrid", "equations on a single level")
+    assert spon.default_processor([data, replace(data, physics=None)])[0] == "Multigrid"
+    with pytest.raises(SystemExit):
+        main(["train", str(data_file), "-o", str(tmp_path / "run"), "--set", "processor.nonsense=1"])
+    assert "unknown setting 'processor.nonsense'" in capsys.readouterr().err

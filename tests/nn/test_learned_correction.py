@@ -11,7 +11,6 @@ from test_processors import randomise
 
 import spon
 from spon.evaluation import boundary_error, relative_errors
-from spon.nn.processors.learned_correction import LearnedCorrection
 
 
 @pytest.fixture(scope="module", params=LINEAR)
@@ -158,13 +157,96 @@ def test_what_does_not_fit_is_refused(dataset):
         model.predict(dataset.inputs)
     with pytest.raises(spon.SponError, match="corrections by cycles for no equations; allowed: data with"):
         processor.use(None)
-    bent = beam()
-    with pytest.raises(spon.SponError, match="for the equations neo-hookean; allowed: linear ones"):
-        LearnedCorrection(bent.discretisation).use(bent.physics())
     with pytest.raises(spon.SponError, match="on 1 level; allowed: 2 levels or more"):
-        LearnedCorrection(Diffusion(on_square(3, 0)).discretisation)
-    for name in ("cycles", "steps", "width", "roles"):
+        spon.LearnedCorrection(Diffusion(on_square(3, 0)).discretisation)
+    for name in ("cycles", "newton", "steps", "width", "roles"):
         with pytest.raises(spon.SponError, match=f"{name} = 0; allowed: >= 1"):
-            LearnedCorrection(d, **{name: 0})
+            spon.LearnedCorrection(d, **{name: 0})
     with pytest.raises(spon.SponError, match="dtype float16; allowed: float32, float64"):
-        LearnedCorrection(d, dtype="float16")
+        spon.LearnedCorrection(d, dtype="float16")
+
+
+@pytest.fixture(scope="module")
+def bent():
+    """The beam under its largest tractions."""
+    problem = beam()
+    signs = np.array([[1, 1, 1], [-1, 1, 0.5], [0.1, -1, 0.2], [-0.3, 0.2, 0.1]])
+    m = problem.amplitude * signs
+    solver = spon.MultigridSolver(problem.discretisation, problem.physics())
+    return problem, m, solver.solve(None, torch.as_tensor(m), 1e-11)[0].numpy()
+
+
+def bent_model(problem, **settings):
+    processor = spon.LearnedCorrection(problem.discretisation, **{"width": 6, "dtype": "float64"} | settings)
+    processor.use(problem.physics())
+    return spon.OperatorNetwork(problem.discretisation, processor)
+
+
+def test_newton_steps_reach_the_solution_of_large_bending(bent):
+    problem, m, u = bent
+    found = bent_model(problem, newton=16).predict(m)
+    np.testing.assert_allclose(found, u, atol=1e-4 * np.abs(u).max())
+    alone = bent_model(problem, newton=16).predict(m[1:2])
+    np.testing.assert_allclose(alone[0], found[1], atol=1e-8 * np.abs(u).max())
+    assert problem.constraint.violation(found).max() < 1e-12 * np.abs(u).max()
+
+
+def test_no_newton_step_makes_the_potential_larger_whatever_was_learned(bent):
+    problem, m, _ = bent
+    kernel = spon.MultigridSolver(problem.discretisation, problem.physics()).kernel
+    before = np.zeros(len(m))  # of u = 0
+    for newton in (1, 2, 4):
+        model = randomise(bent_model(problem, newton=newton), 2.0)
+        after = kernel.energy(torch.as_tensor(model.predict(m)), torch.as_tensor(m)).numpy()
+        assert (after <= before).all()
+        assert (after < before).any()
+        before = after
+
+
+def test_gradients_of_newton_steps_are_those_of_finite_differences(bent):
+    problem, m, u = bent
+    model = randomise(bent_model(problem, newton=2), 0.3)
+    m, y = torch.as_tensor(m[:2]), torch.as_tensor(u[:2])
+    parameters = list(model.parameters())
+    generator = torch.Generator().manual_seed(1)
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+    gradients = torch.autograd.grad((model(m) - y).square().sum(), parameters)
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+    ends, step = [], 1e-5
+    for shift in (step, -2 * step):
+        with torch.no_grad():
+            for p, d in zip(parameters, direction, strict=True):
+                p.add_(shift * d)
+            ends.append(float((model(m) - y).square().sum()))
+    assert abs((ends[0] - ends[1]) / (2 * step) - slope) < 1e-5 * abs(slope)
+
+
+def test_units_play_no_part_in_newton_steps(bent):
+    """Of forces: moduli and tractions times 1000, the same u."""
+    problem, m, u = bent
+    model = randomise(bent_model(problem, newton=3), 0.5)
+    found, physics = model.predict(m), problem.physics()
+    stiff = replace(physics, constants={name: 1e3 * value for name, value in physics.constants.items()})
+    model.processor.use(stiff)
+    np.testing.assert_allclose(model.predict(1e3 * m), found, atol=1e-9 * np.abs(u).max())
+
+
+def test_newton_steps_learn_without_labels(bent):
+    problem, m, _ = bent
+    inputs = np.concatenate([0.1 * m, -0.1 * m])
+    data = spon.generate(problem, 8, seed=0, backend="torch", batch_size=8)
+    data = replace(data, inputs=inputs, outputs=np.zeros_like(data.outputs))
+    settings = {"newton": 2, "cycles": 1}
+    model = bent_model(problem, **settings)
+    free = spon.Training(
+        epochs=6, batch_size=8, microbatch=8, learning_rate=1e-2, physics_loss="potential", label_weight=0.0
+    )
+    spon.train(model, data, free)
+    solver = spon.MultigridSolver(problem.discretisation, problem.physics())
+    given = torch.as_tensor(inputs)
+    lowest = solver.kernel.energy(solver.solve(None, given, 1e-11)[0], given)
+    gaps = [
+        float((solver.kernel.energy(torch.as_tensor(some.predict(inputs)), given) - lowest).mean())
+        for some in (bent_model(problem, **settings), model)
+    ]
+    assert 0 <= gaps[1] < 0.9 * gaps[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,15 @@ from spon.discretisation import Discretisation
 from spon.errors import SponError
 from spon.nn.processors.base import Encoded, Processor, real_type, require_sizes
 from spon.nn.processors.learned_smoother import LearnedSmoother, LocalOperator
+from spon.physics.kernels.base import Kernel
+from spon.physics.kernels.cg import Action
+from spon.physics.kernels.cycle import Cycle
 from spon.physics.kernels.physics import Physics
 from spon.physics.kernels.solver import MultigridSolver
 
 __all__ = ["LearnedCorrection"]
+
+_HALVINGS = 12
 
 
 class LearnedCorrection(Processor):
@@ -28,8 +32,15 @@ class LearnedCorrection(Processor):
     residual): **whatever was learned, no cycle makes the energy error larger**. Untrained, the smoothers are
     Chebyshev's and the whole is conjugate gradients preconditioned by a V-cycle.
 
+    For nonlinear equations these cycles are the direction of a Newton step, with residual and tangent at the
+    present u (where the tangent is not positive definite, the cycle is that at u = 0; directions of negative
+    curvature are taken downhill); `newton` such steps share the smoothers, under the full load. Steps are
+    halved as long as that lowers the potential, and left out where none lowers it: **whatever was learned,
+    no step makes the potential larger**. All is differentiated, but for the choice of the length.
+
     Made for training without labels (`Training(physics_loss="potential", label_weight=0.0)`); for linear
-    problems batched multigrid-PCG remains the better solver at equal cost. Not differentiable in the inputs.
+    problems batched multigrid-PCG remains the better solver at equal cost, and for nonlinear ones untrained
+    smoothers are nearly as good. Not differentiable in the inputs.
 
     Smoothers belong to levels counted from the finest, `roles` of them; on a mesh with more levels the last
     serves the rest, with fewer those that are too many rest. They see neither positions nor the mesh size,
@@ -37,7 +48,8 @@ class LearnedCorrection(Processor):
 
     Args:
         discretisation: two levels or more.
-        cycles: how many, each with smoothers of its own.
+        cycles: how many, each with smoothers of its own; for nonlinear equations in each Newton step.
+        newton: steps for nonlinear equations; linear ones have one.
         steps: of each smoother, before and after the coarse correction.
         width: hidden units of each step.
         roles: levels with smoothers of their own; None: all but the coarsest.
@@ -55,6 +67,7 @@ class LearnedCorrection(Processor):
         self,
         discretisation: Discretisation,
         cycles: int = 2,
+        newton: int = 8,
         steps: int = 2,
         width: int = 32,
         roles: int | None = None,
@@ -67,8 +80,15 @@ class LearnedCorrection(Processor):
         if levels < 2:
             raise SponError("corrections by cycles on 1 level; allowed: 2 levels or more")
         roles = levels - 1 if roles is None else roles
-        require_sizes({"cycles": cycles, "steps": steps, "width": width, "roles": roles})
-        self.settings = {"cycles": cycles, "steps": steps, "width": width, "roles": roles, "dtype": name}
+        require_sizes({"cycles": cycles, "newton": newton, "steps": steps, "width": width, "roles": roles})
+        self.settings = {
+            "cycles": cycles,
+            "newton": newton,
+            "steps": steps,
+            "width": width,
+            "roles": roles,
+            "dtype": name,
+        }
         self.discretisation, self.steps = discretisation, steps
         self.solver: MultigridSolver | None = None
         with torch.random.fork_rng(devices=[]):
@@ -82,13 +102,11 @@ class LearnedCorrection(Processor):
         """Take the equations.
 
         Raises:
-            SponError: no equations, or such as are not linear or have no multigrid cycles.
+            SponError: no equations, or such as have no multigrid cycles.
         """
         if physics is None:
-            raise SponError("corrections by cycles for no equations; allowed: data with linear equations")
+            raise SponError("corrections by cycles for no equations; allowed: data with equations")
         solver = MultigridSolver(self.discretisation, physics, self.dtype)
-        if not solver.kernel.linear:
-            raise SponError(f"corrections by cycles for the equations {physics.kernel}; allowed: linear ones")
         self.solver, self.physics = solver.to(next(self.parameters()).device), physics
 
     def on(self, discretisation: Discretisation) -> LearnedCorrection:
@@ -101,18 +119,44 @@ class LearnedCorrection(Processor):
         """Return û, (batch, columns of Z) float64.
 
         Raises:
-            SponError: no equations were given; an operator that is not positive definite.
+            SponError: no equations were given; an operator that is not positive definite; boundary values
+                whose extension by zero folds cells.
         """
         solver = self.solver
         if solver is None:
             raise SponError("corrections by cycles need equations; call `use(data.physics)` first")
         m = encoded.raw
         shift = solver.shift.expand(len(m), -1) if encoded.shift is None else encoded.shift
-        cycle = solver.prepare(m)
-        operators = [LocalOperator(operator) for operator in cycle.operators[:-1]]
-        action = solver.action(None, m)(None)
+        if not solver.kernel.linear:
+            return self._descended(solver, m, shift)
         r = -solver.reduced(solver.kernel.residual(shift, m))
-        u = torch.zeros_like(r)
+        return self._corrected(solver.prepare(m), solver.action(None, m)(None), r).T
+
+    def _descended(self, solver: MultigridSolver, m: Tensor, shift: Tensor) -> Tensor:
+        """Return û after `newton` steps with a line search on the potential, (batch, columns of Z)."""
+        kernel = solver.kernel
+        undeformed = kernel.cell_moduli(torch.zeros_like(shift), m)
+        free, u = torch.zeros_like(solver.free(shift)), shift
+        level = kernel.energy(u, m).detach()
+        if not bool(level.isfinite().all()):
+            raise SponError(
+                f"the boundary values of sample {int((~level.isfinite()).nonzero()[0])} of the batch fold "
+                "cells next to the boundary; allowed: smaller ones, or coarser cells there"
+            )
+        for _ in range(self.settings["newton"]):
+            r = -solver.reduced(kernel.residual(u, m))
+            cycle = solver.hierarchy.prepare(kernel.cell_moduli(u, m), undeformed)
+            step = self._corrected(cycle, solver.action(u, m)(None), r)
+            with torch.no_grad():
+                length, level = _search(kernel, u, m, solver.Z(step).T, level)
+            free = free + length * step
+            u = shift + solver.Z(free).T
+        return free.T
+
+    def _corrected(self, cycle: Cycle, action: Action, r: Tensor) -> Tensor:
+        """Return the minimiser of ½ xᵀK x − xᵀr over the span of all corrections, (free, batch)."""
+        operators = [LocalOperator(operator) for operator in cycle.operators[:-1]]
+        x = torch.zeros_like(r)
         directions: list[tuple[Tensor, Tensor, Tensor]] = []
         for smoothers in self.cycles:
             p = self._correction(smoothers, cycle, operators, r)
@@ -121,14 +165,14 @@ class LearnedCorrection(Processor):
                 beta = (q * Kp).sum(dim=0) / energy
                 p, Kp = p - beta * q, Kp - beta * Kq
             energy = (p * Kp).sum(dim=0)
-            energy = torch.where(energy > 0, energy, 1.0)  # of p = 0, where r = 0
-            alpha = (p * r).sum(dim=0) / energy
-            u, r = u + alpha * p, r - alpha * Kp
+            energy = torch.where(energy == 0, 1.0, energy)  # of p = 0, where r = 0
+            alpha = (p * r).sum(dim=0) / energy.abs()  # downhill too where K is not positive
+            x, r = x + alpha * p, r - alpha * Kp
             directions.append((p, Kp, energy))
-        return u.T
+        return x
 
     def _correction(
-        self, smoothers: nn.ModuleList, cycle: Any, operators: Sequence[LocalOperator], r: Tensor
+        self, smoothers: nn.ModuleList, cycle: Cycle, operators: Sequence[LocalOperator], r: Tensor
     ) -> Tensor:
         """Return a V-cycle applied to r, (free, batch) float64, but for the size of moduli: α makes it up."""
         scale = r.detach().abs().amax(dim=0).clamp_min(torch.finfo(r.dtype).tiny)
@@ -144,3 +188,16 @@ class LearnedCorrection(Processor):
 
         out = visit(0, (r / scale).to(self.dtype))
         return out.to(r.dtype) * scale
+
+
+def _search(kernel: Kernel, u: Tensor, m: Tensor, direction: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Halve steps as long as that lowers the potential; zero where none is below `level`, (batch,) each."""
+    best, found = torch.zeros_like(level), level
+    for k in range(_HALVINGS):
+        length = 0.5**k
+        energy = kernel.energy(u + length * direction, m)
+        lower = energy < found
+        if k and not bool((lower | (best == 0)).any()):
+            break
+        best, found = torch.where(lower, length, best), torch.where(lower, energy, found)
+    return best, found

@@ -21,10 +21,11 @@ class LocalOperator:
 
     With the diagonal d(κ): log d(κ)/d(1), less its mean over the level, is log κ around the unknown;
     log d(κ²) d(1)/d(κ)² how much κ varies there; D⁻¹A of the first, with κ and with 1, how it bends;
-    D⁻¹A 1 tells unknowns next to prescribed values.
+    D⁻¹A 1 tells unknowns next to prescribed values. Where moduli are matrices C(κ), 1 are those of the
+    undeformed body, C₀, and d(κ²) is that of s² C₀ with s = tr C(κ) / tr C₀.
 
     Args:
-        operator: moduli that are numbers.
+        operator: of a level.
 
     Attributes:
         features: (free, batch, `FEATURES`).
@@ -33,15 +34,19 @@ class LocalOperator:
     def __init__(self, operator: Operator) -> None:
         self.operator, self.bound = operator, operator.grid.bound
         grid, moduli = operator.grid, operator.moduli
-        ones = torch.ones_like(moduli[:, :1])
-        plain = grid.operator(ones)
-        square = grid.diagonal(moduli.square())
+        one = grid.unit.expand(*moduli.shape[:-1], 1)
+        plain = grid.operator(one)
         size = -operator.inverse_diagonal.log() + plain.inverse_diagonal.log()
         size = size - size.mean(dim=0)
-        varied = (square * operator.inverse_diagonal.square() / plain.inverse_diagonal).log()
+        if grid.full:
+            numbers = torch.einsum("iicb->cb", moduli) / torch.einsum("iicb->cb", one)
+            linear, square = (grid.operator(s * one) for s in (numbers, numbers.square()))
+        else:
+            linear, square = operator, grid.operator(moduli.square())
+        varied = linear.inverse_diagonal.square() / (square.inverse_diagonal * plain.inverse_diagonal)
         unit = torch.ones_like(size)
-        bent = plain.inverse_diagonal * Operator(grid, ones.expand_as(moduli), plain.inverse_diagonal)(size)
-        parts = (size, varied, bent, self.scaled(size), self.scaled(unit))
+        bent = plain.inverse_diagonal * Operator(grid, one.expand_as(moduli), plain.inverse_diagonal)(size)
+        parts = (size, varied.log(), bent, self.scaled(size), self.scaled(unit))
         self.features = torch.stack(parts, dim=-1)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -71,15 +71,29 @@ class VCycle(nn.Module):
             )
         last.prepare_dense()
 
-    def prepare(self, moduli: Tensor) -> Cycle:
+    def prepare(self, moduli: Tensor, instead: Tensor | None = None) -> Cycle:
         """Return the cycle of a batch.
 
         Args:
             moduli: (cells, batch) or (rows, rows, cells, batch) on the cells of the finest level.
+            instead: moduli of the same shape for the samples whose operator is not positive definite.
 
         Raises:
             SponError: an operator that is not positive definite on the coarsest level.
         """
+        cycle, failed = self._made(moduli)
+        if instead is not None and bool(failed.any()):
+            cycle, failed = self._made(torch.where(failed, instead, moduli))
+        if bool(failed.any()):
+            sample = int(failed.nonzero()[0])
+            raise SponError(
+                f"the operator of sample {sample} of the batch is not positive definite; "
+                "allowed: positive coefficients, and supports that leave no rigid motion"
+            )
+        return cycle
+
+    def _made(self, moduli: Tensor) -> tuple[Cycle, Tensor]:
+        """Return the cycle, and the samples for which it is not positive definite, (batch,)."""
         size = moduli.flatten(0, -2).abs().amax(dim=0)
         moduli = (moduli / size).to(self.dtype)
         operators = []
@@ -96,14 +110,7 @@ class VCycle(nn.Module):
             trace = matrices.diagonal(dim1=1, dim2=2).mean(dim=1)
             matrices = matrices + trace[:, None, None] / self.grids[-1].free
         factor, failed = torch.linalg.cholesky_ex(matrices)
-        failed = (failed != 0) | ~positive
-        if bool(failed.any()):
-            sample = int(failed.nonzero()[0])
-            raise SponError(
-                f"the operator of sample {sample} of the batch is not positive definite; "
-                "allowed: positive coefficients, and supports that leave no rigid motion"
-            )
-        return Cycle(self, operators, factor, size)
+        return Cycle(self, operators, factor, size), (failed != 0) | ~positive
 
 
 @dataclass(frozen=True)

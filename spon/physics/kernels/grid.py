@@ -33,7 +33,10 @@ class Grid(nn.Module):
     Attributes:
         bound: of the eigenvalues of D⁻¹A, D the diagonal: the largest of a cell's own D_K⁻¹A_K (Fried 1972,
             J. Sound Vib. 22, 407), for any moduli that are numbers; for matrices that of the undeformed body.
+        unit: (1, 1) or (rows, rows, 1, 1), the moduli of the undeformed body for a coefficient of one.
     """
+
+    unit: Tensor
 
     def __init__(
         self,
@@ -69,6 +72,8 @@ class Grid(nn.Module):
             squares = [sum(collect @ row.power(2) for row in rows)]
         self.diagonal = SparseMap(sp.csr_array(sp.vstack(squares, format="csr").T), dtype)
         self.bound = 1.05 * _largest(undeformed, points, cell)
+        unit = torch.as_tensor(factor.T @ factor)[:, :, None, None] if full else torch.ones(1, 1)
+        self.register_buffer("unit", unit.to(dtype), persistent=False)
         self._cell, self._dtype = cell, dtype
 
     def prepare_dense(self) -> None:

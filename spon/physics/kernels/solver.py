@@ -264,7 +264,8 @@ class _Implicit(torch.autograd.Function):
             with torch.enable_grad():
                 inputs = m.detach().requires_grad_()
                 work = (kernel.residual(u, inputs) * multiplier).sum()
-                (of_m,) = torch.autograd.grad(-work, inputs)
+                # unused where the inputs are boundary values alone; materialised as zero
+                (of_m,) = torch.autograd.grad(-work, inputs, allow_unused=True, materialize_grads=True)
         of_shift = None
         if ctx.needs_input_grad[2]:
             of_shift = dual - kernel.jacobian(None if kernel.linear else u, m, multiplier)
