@@ -21,12 +21,13 @@ iterative arm, from the best of the predictions (for the nonlinear problem witho
 
 "of PETSc": milliseconds over those of "PETSc" at this tolerance; the aim is 0.5 at 1e-4. "steps": mean
 iterations of conjugate gradients (of all Newton steps together), for PETSc of Newton's method where the
-problem is nonlinear. "starts at": the largest relative energy error of the predictions; inf: folded cells.
+problem is nonlinear. "starts at": the largest relative energy error of the predictions.
 
 For these linear problems in the plane no network pays over the plain batched multigrid: a whole solve to
-1e-4 takes four to six cycles, and a prediction by Multigrid or LearnedCorrection costs more than these.
-"LowRank" predicts at a small cost, but saves hardly a cycle. Of the nonlinear problem a solve costs so much
-that the prediction is nearly free; what it saves depends on its energy error.
+1e-4 takes four to seven iterations, and a prediction by Multigrid or LearnedCorrection costs more than these.
+The aim is missed there. "LowRank" predicts at a small cost, but saves hardly an iteration. A solve of the
+nonlinear problem costs so much that the prediction is nearly free; what it saves depends on its energy error.
+The aim is met there, and by the start from zero too.
 """
 
 import argparse
@@ -143,7 +144,7 @@ def timed(call, repeats=REPEATS):
 
 
 def to_tolerance(solve, error, tolerance, repeats=REPEATS):
-    """Return seconds and iterations with the loosest tolerance of a solver that makes all errors small enough.
+    """Return seconds, iterations with the loosest tolerance of a solver that makes all errors small enough.
 
     Args:
         solve: its tolerance → (solutions, iterations), or None where it fails.
