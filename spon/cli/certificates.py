@@ -109,13 +109,14 @@ def apply(
     eta, relative = (t.cpu().numpy() for t in (found.eta, found.relative))
     none = np.zeros(len(eta), dtype=np.int64)
     statistics = {"eta": eta, "relative_error_estimate": relative, "iterations": none}
-    lines = [
-        f"η {e:.3g}, estimated relative energy error {r:.2e}" for e, r in zip(eta, relative, strict=True)
-    ]
+    lines = [_estimate(e, r) for e, r in zip(eta, relative, strict=True)]
     if found.upper is not None:
         upper = found.upper.cpu().numpy()
         statistics["relative_error_upper"] = upper
-        lines = [f"{line} (at most {b:.2e})" for line, b in zip(lines, upper, strict=True)]
+        lines = [
+            f"{line} (at most {b:.2e})" if np.isfinite(b) else line
+            for line, b in zip(lines, upper, strict=True)
+        ]
     notes = [_meaning(calibration, file)]
     values = predicted
     if tolerance is not None:
@@ -167,6 +168,12 @@ def _tensors(certificate: Any, *arrays: Floats) -> Sequence[Any]:
 
     device = certificate.solver.shift.device
     return [torch.as_tensor(array, dtype=torch.float64, device=device) for array in arrays]
+
+
+def _estimate(eta: float, relative: float) -> str:
+    if not np.isfinite(eta):
+        return "no error estimate: the tangent at the prediction is not positive definite"
+    return f"η {eta:.3g}, estimated relative energy error {relative:.2e}"
 
 
 def _meaning(calibration: Any, file: str) -> str:
