@@ -79,7 +79,7 @@ WITHOUT_FEM = {*DOLFINX, "mpi4py", "gmsh"}
 def test_torch_layers_import_without_dolfinx():
     code = "import spon, spon.nn, spon.physics.kernels; spon.OperatorNetwork, spon.Dataset, spon.train"
     code += "; spon.DivergenceFree, spon.ZeroMean, spon.Constraint"
-    code += "; spon.Deviatoric, spon.MaterialModel"
+    code += "; spon.Deviatoric, spon.MaterialModel, spon.RVE"
     result = run_without(WITHOUT_FEM, code)
     assert result.returncode == 0, result.stderr
 

@@ -59,7 +59,7 @@ def periodic(
             blocks.append(sp.eye_array(part.size))
             continue
         Z = ties.map(part.numbering, ties.numbering(part.numbering.element))
-        blocks.append(sp.kron(Z, sp.eye_array(part.block_size)))
+        blocks.append(sp.kron(Z, sp.eye_array(part.block_size), format="csr"))  # BSR keeps zeros
     Z = sp.csr_array(sp.block_diag(blocks))
     if len(pairs) and Z.shape[0] == Z.shape[1]:
         raise SponError(f"{whole.name} has no DoFs on the periodic boundaries; allowed: elements that have")
