@@ -87,7 +87,7 @@ def find_cubature(
         )
     used = np.flatnonzero(found)
     reduced = found[used] * np.sqrt(weights[used])
-    return Cubature(available[torch.as_tensor(used)], torch.as_tensor(reduced), residual)
+    return Cubature(available[torch.as_tensor(used)], torch.as_tensor(reduced), float(residual))
 
 
 def _integrands(fields: LocalFields, strains: Tensor, amplitudes: Tensor, points: Tensor) -> Floats:

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-18  # share of the energy that rounding may have made
 
+
 @dataclass(frozen=True)
 class Modes:
     """Orthonormal modes of a cell, the most important first.
@@ -82,7 +83,7 @@ def find_modes(
     uniform = np.linalg.norm(root @ snapshots.strains.numpy().T)
     r = _rank("displacement fluctuations", values, uniform, rank, energy)
     fluctuations = snapshots.fluctuations.numpy().T @ (V[:r].T / values[:r])
-    strains = (rve.strain_operator @ fluctuations).reshape(len(rve.weights), -1, r)
+    strains = (rve.strain_operator @ fluctuations).reshape(len(rve.weights), rve.strain_size, r)
     S, levels, _ = np.linalg.svd(_stress_vectors(rve, snapshots), full_matrices=False)
     s = _rank("stresses", levels, levels[0], rank, energy)
     stresses = S[:, :s].reshape(*root.shape[:2], s) / np.sqrt(rve.weights)[:, None, None]

@@ -29,7 +29,11 @@ class ReducedPotential(nn.Module):
     """
 
     def __init__(
-        self, quadratic: Tensor, laws: Sequence[Material], operators: Sequence[Tensor], weights: Sequence[Tensor]
+        self,
+        quadratic: Tensor,
+        laws: Sequence[Material],
+        operators: Sequence[Tensor],
+        weights: Sequence[Tensor],
     ) -> None:
         super().__init__()
         self.laws = tuple(laws)
@@ -43,7 +47,9 @@ class ReducedPotential(nn.Module):
         self.register_buffer("_symmetric", symmetric, persistent=False)
         for k, (G, w) in enumerate(zip(operators, weights, strict=True)):
             self.register_buffer(f"_strain{k}", G.reshape(-1, self.size).T.contiguous(), persistent=False)
-            self.register_buffer(f"_force{k}", (w[:, None, None] * G).reshape(-1, self.size), persistent=False)
+            self.register_buffer(
+                f"_force{k}", (w[:, None, None] * G).reshape(-1, self.size), persistent=False
+            )
             self.register_buffer(f"_weights{k}", w, persistent=False)
             pairs = self.components * (self.components + 1) // 2 * upper.shape[1]
             products = _products(G, w, upper) if len(w) * pairs <= _STORED else None
@@ -60,7 +66,7 @@ class ReducedPotential(nn.Module):
         """Return ψ, (batch,), of y (batch, N)."""
         out = 0.5 * ((y @ self.Q) * y).sum(1)
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            out += law.remainder(strain).reshape(len(y), -1) @ getattr(self, f"_weights{k}")
+            out += self._flat(law.remainder(strain), y) @ getattr(self, f"_weights{k}")
         return out
 
     def gradient(self, y: Tensor) -> Tensor:
@@ -68,7 +74,7 @@ class ReducedPotential(nn.Module):
         out = y @ self.Q
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
             stress = law.remainder_response(strain)[0]
-            out += stress.reshape(len(y), -1) @ getattr(self, f"_force{k}")
+            out += self._flat(stress, y) @ getattr(self, f"_force{k}")
         return out
 
     def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,15 +83,20 @@ class ReducedPotential(nn.Module):
         hessian = self.Q.expand(len(y), -1, -1).clone()
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
             stress, tangent = law.remainder_response(strain)
-            gradient += stress.reshape(len(y), -1) @ getattr(self, f"_force{k}")
+            gradient += self._flat(stress, y) @ getattr(self, f"_force{k}")
             products = getattr(self, f"_products{k}")
             if products is None:
                 hessian += self._hessian(k, tangent.reshape(len(y), -1, *tangent.shape[1:]))
             else:
                 i, j = self._upper
-                packed = tangent[:, i, j].reshape(len(y), -1) @ products
+                packed = self._flat(tangent[:, i, j], y) @ products
                 hessian += packed[:, self._symmetric].reshape(hessian.shape)
         return gradient, hessian
+
+    @staticmethod
+    def _flat(values: Tensor, y: Tensor) -> Tensor:
+        """Return values at the points of all samples as a row for each sample."""
+        return values.reshape(len(y), values.numel() // len(y))
 
     def _hessian(self, group: int, tangent: Tensor) -> Tensor:
         """Return Σ_q w_q Gᵀ D G sample by sample; the symmetric part drops rounding only."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spon.errors import SponError
-from spon.multiscale.cubature import Cubature, find_cubature
+from spon.multiscale.cubature import POINTS_PER_MODE, Cubature, find_cubature
 from spon.multiscale.loads import latin_hypercube
 from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
@@ -172,7 +172,9 @@ class ReducedRVE(Surrogate):
         found = self.minimum(strain)
         if not found.converged.all():
             first = strain[~found.converged][0].tolist()
-            raise SponError(f"the reduced cell has no equilibrium at the strain {first}; allowed: smaller ones")
+            raise SponError(
+                f"the reduced cell has no equilibrium at the strain {first}; allowed: smaller ones"
+            )
         return found
 
     def _padded(self, amplitudes: Tensor) -> Tensor:
@@ -230,7 +232,8 @@ def reduce_rve(
     strains, amplitudes = strains[solved], found.amplitudes[solved]
     guess = torch.linalg.lstsq(features(strains), amplitudes).solution
     cubature = find_cubature(leading, strains, amplitudes, points)
-    control = find_cubature(fields, strains, _pad(amplitudes, fields.rank))
+    more_points = 2 * POINTS_PER_MODE * max(fields.rank, 2)
+    control = find_cubature(fields, strains, _pad(amplitudes, fields.rank), more_points)
     reduced = ReducedRVE(fields, r, cubature, control, guess, box)
     if held_back is not None:
         reduced.calibrate(held_back)

@@ -42,7 +42,12 @@ class Surrogate(nn.Module, ABC):
 
     def __init__(self, box: Tensor) -> None:
         super().__init__()
-        if box.dim() != 2 or box.shape[0] != 2 or box.shape[1] not in DIMENSIONS or not (box[0] < box[1]).all():
+        if (
+            box.dim() != 2
+            or box.shape[0] != 2
+            or box.shape[1] not in DIMENSIONS
+            or not (box[0] < box[1]).all()
+        ):
             raise SponError(f"a trained box {box.tolist()}; allowed: two strains, the first one smaller")
         self.strain_size = box.shape[1]
         self.register_buffer("box", box.to(torch.float64))
@@ -90,6 +95,9 @@ class Surrogate(nn.Module, ABC):
             SponError: a strain of another length or type.
         """
         strain = self.on_device(strain)
+        if not len(strain):
+            none = torch.zeros_like(strain[:, 0])
+            return Response(strain, strain[:, :, None] * strain[:, None], none, none.bool())
         parts = [self.respond_within(part) for part in strain.split(self.batch)]
         failed = torch.cat([part.failed for part in parts])
         none = torch.zeros_like(strain[:, 0])
