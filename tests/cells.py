@@ -58,7 +58,7 @@ class GridCell:
         out = []
         for macro in macro_strain.numpy():
             free = np.zeros(BZ.shape[1])
-            for iteration in range(30):
+            for _ in range(30):
                 stress, tangent = self.response(macro + (BZ @ free).reshape(-1, 3))
                 C = sp.block_diag(list(tangent * self.weights[:, None, None]), format="csr")
                 force = BZ.T @ (W * stress.reshape(-1))
@@ -70,8 +70,8 @@ class GridCell:
             ones = np.tile(np.eye(3), (len(self.weights), 1))
             coupling = BZ.T @ (C @ ones)
             condensed = ones.T @ (C @ ones) - coupling.T @ factor.solve(coupling)
-            out.append((self.weights @ stress, condensed, self.Z @ free, iteration, np.abs(force).max()))
-        names = ("stress", "tangent", "fluctuation", "iterations", "residual")
+            out.append((self.weights @ stress, condensed, self.Z @ free, np.abs(force).max()))
+        names = ("stress", "tangent", "fluctuation", "residual")
         columns = zip(*out, strict=True)
         tensors = [torch.as_tensor(np.array(column)) for column in columns]
         return SimpleNamespace(**dict(zip(names, tensors, strict=True)))

@@ -80,7 +80,7 @@ def find_modes(
         raise SponError(f"energy = {energy}; allowed: between 0 and 1")
     root = np.sqrt(rve.weights)[:, None, None] * _tangent_roots(rve)
     U, values, V = np.linalg.svd(_energy_vectors(rve, root, snapshots), full_matrices=False)
-    uniform = np.linalg.norm(root @ snapshots.strains.numpy().T)
+    uniform = float(np.linalg.norm(root @ snapshots.strains.numpy().T))
     r = _rank("displacement fluctuations", values, uniform, rank, energy)
     fluctuations = snapshots.fluctuations.numpy().T @ (V[:r].T / values[:r])
     strains = (rve.strain_operator @ fluctuations).reshape(len(rve.weights), rve.strain_size, r)
