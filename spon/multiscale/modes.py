@@ -62,7 +62,8 @@ def find_modes(
 ) -> Modes:
     """Decompose snapshots, weighted by the quadrature.
 
-    Fluctuations in the energy norm at zero strain, stresses in L2.
+    Fluctuations in the energy norm at zero strain, stresses in L2. Against L2 of the strain, few modes give a
+    better tangent in this norm, and many the same; and the residual on modes left out is an energy.
 
     Args:
         rve: cell.

@@ -188,6 +188,15 @@ def test_indicator_covers_the_error_and_follows_it(solved, reduced):
     assert ((ratio > 0.3) & (ratio < 1.5)).all()
 
 
+def test_quadrature_estimate_is_what_the_full_quadrature_changes(reduced):
+    strain = cases(10, 12)
+    whole = reduced.fields.leading(reduced.rank).potential()
+    few = reduced.respond(strain).stress
+    exact = minimise(whole, strain, torch.zeros(10, reduced.rank).double()).stress
+    change = (exact - few).norm(dim=1) / few.norm(dim=1)
+    assert relative(reduced.estimate(strain).quadrature, change) < 0.05
+
+
 def test_strains_outside_are_answered_but_flagged(reduced):
     strain = torch.cat([cases(3, 10), cases(3, 10) + torch.tensor([0.0, 0.0, 0.1]).double()])
     found = reduced.respond(strain)
