@@ -73,12 +73,17 @@ def find_modes(
         held_back: load cases to measure the truncation on.
 
     Raises:
-        SponError: more modes asked for than the snapshots span, or a share that is not between 0 and 1.
+        SponError: more modes asked for than the snapshots span, a share that is not between 0 and 1, or a
+            quadrature with a weight that is not positive.
     """
     if rank is not None and rank < 1:
         raise SponError(f"{rank} modes; allowed: 1 or more")
     if rank is None and not 0 < energy < 1:
         raise SponError(f"energy = {energy}; allowed: between 0 and 1")
+    if not rve.weights.min() > 0:
+        raise SponError(
+            f"a quadrature weight of {rve.weights.min():.3g}; allowed: positive, as of other degrees"
+        )
     root = np.sqrt(rve.weights)[:, None, None] * _tangent_roots(rve)
     U, values, V = np.linalg.svd(_energy_vectors(rve, root, snapshots), full_matrices=False)
     uniform = float(np.linalg.norm(root @ snapshots.strains.numpy().T))
