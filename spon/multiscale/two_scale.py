@@ -83,8 +83,13 @@ class TwoScaleSolution:
         indicators = np.concatenate(comm.allgather(self.micro.indicator))
         if self.fallback:
             lines.append(f"fallback at {self.fallback} of {points} points")
-        if np.isfinite(indicators).any():
-            lines.append(f"largest indicator {np.nanmax(indicators):.3g}, mean {np.nanmean(indicators):.3g}")
+        known = indicators[np.isfinite(indicators)]
+        if len(known):
+            lines.append(f"largest indicator {known.max():.3g}, mean {known.mean():.3g}")
+        if np.isposinf(indicators).any():
+            lines.append(
+                f"{np.isposinf(indicators).sum()} points outside the trained range, with no estimate"
+            )
         return lines
 
     @cached_property

@@ -1,6 +1,7 @@
 """Macroscopic problems: known solutions, equilibrium, Newton's convergence, fallback, failures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,6 +213,29 @@ def test_the_fallback_answers_the_doubtful_points_and_no_others(rng):
     assert not model.respond(torch.zeros_like(strain), where).fallback.any()
     failures = spon.WithFallback(quick, sure, math.inf).respond(strain)
     assert torch.equal(failures.fallback, (strain[:, 2].abs() > 0.035) | strain[:, 2].isnan())
+
+
+class Ranged(Partial):
+    """Knows nothing where γ_xy > 0.02: the indicator is infinite there, as a surrogate's outside its box."""
+
+    def respond(self, strain, where=None):
+        answer = super().respond(strain, where)
+        return replace(answer, indicator=answer.indicator.masked_fill(strain[:, 2] > 0.02, math.inf))
+
+
+@pytest.mark.parametrize("threshold", [0.5, math.inf])
+def test_what_leaves_the_trained_range_falls_back_whatever_the_threshold(rng, threshold):
+    strain = torch.from_numpy(rng.uniform(-0.04, 0.04, size=(50, 3)))
+    answer = spon.WithFallback(Ranged(), spon.MaterialModel(STIFF), threshold).respond(strain)
+    assert torch.equal(answer.fallback, strain[:, 2] > 0.02)
+
+
+def test_points_outside_the_trained_range_are_counted():
+    with cantilever(on_mesh(n=4), traction=8.0) as problem:
+        solution = problem.solve(Ranged())
+    outside = int((solution.micro.strain[:, 2] > 0.02).sum())
+    assert outside > 0
+    assert any(line.startswith(f"{outside} points outside the trained range") for line in solution.summary())
 
 
 def test_a_fallback_refuses_what_cannot_be():
