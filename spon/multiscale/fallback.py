@@ -17,10 +17,10 @@ __all__ = ["WithFallback"]
 class WithFallback:
     """Answers of a surrogate, and of a second model at the points where the surrogate is in doubt.
 
-    A point is in doubt where the surrogate failed (not converged, …), where its answer is not finite, or where
-    its indicator exceeds the threshold or is infinite, as it is outside the trained range. Points with a number
-    (`where`) that were in doubt once stay with the second model until `forget`: else a point near the threshold
-    would change its law from one Newton iteration to the next.
+    A point is in doubt where the surrogate failed (not converged, …), where its answer is not finite, or
+    where its indicator exceeds the threshold or is infinite, as it is outside the trained range. Points
+    with a number (`where`) that were in doubt once stay with the second model until `forget`: else a
+    point near the threshold would change its law from one Newton iteration to the next.
 
     Args:
         surrogate: quick, with an indicator, unless the threshold is infinite.
