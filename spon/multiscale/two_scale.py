@@ -70,6 +70,19 @@ class TwoScaleSolution:
         out: Floats = np.concatenate([part[1] for part in parts])[np.argsort(numbers)]
         return out
 
+    def strain_at(self, place: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Return the macroscopic strain at the point next to a place. Collective.
+
+        Args:
+            place: (gdim,) coordinates, the same on every rank.
+
+        Returns:
+            (n,) strain, for `RVE.solve` or `Surrogate.local`, and (gdim,) where the point is.
+        """
+        coordinates = self.gather(self.points.coordinates)
+        nearest = int(np.linalg.norm(coordinates - np.asarray(place), axis=1).argmin())
+        return self.gather(self.micro.strain)[nearest], coordinates[nearest]
+
     def summary(self) -> list[str]:
         """Return what it took, in lines. Collective."""
         comm = self.order.mesh.comm

@@ -346,6 +346,21 @@ def test_wrong_spaces_and_models_are_refused():
         problem.solve(spon.MaterialModel(SOFT, 6))
 
 
+@pytest.mark.mpi
+def test_the_strain_next_to_a_place_does_not_depend_on_the_ranks():
+    mesh = on_mesh("triangle", n=3)
+    with cantilever(mesh) as problem:
+        solution = problem.solve(spon.MaterialModel(SOFT))
+        strain, place = solution.strain_at((0.31, 0.52))
+        coordinates = solution.gather(solution.points.coordinates)
+    distance = np.linalg.norm(coordinates - (0.31, 0.52), axis=1)
+    assert np.array_equal(place, coordinates[distance.argmin()])
+    with cantilever(on_mesh("triangle", n=3, comm=MPI.COMM_SELF)) as problem:
+        alone = problem.solve(spon.MaterialModel(SOFT)).strain_at((0.31, 0.52))
+    assert np.abs(strain - alone[0]).max() <= 1e-12
+    assert np.abs(place - alone[1]).max() <= 1e-14
+
+
 MACRO = """
 import spon
 
@@ -378,10 +393,20 @@ def test_the_command_runs_a_macroscopic_problem(shared_folder, monkeypatch, caps
         assert "fallback at" in out
     WORLD.barrier()
     assert target.is_file()
-    for bad in (command[:3], command, [*command, "--threshold", "1"], [*command, "--rve", "r.h5"]):
+    cell = [*command[:3], "--rve", "r.h5"]
+    for bad in (
+        command[:3],
+        command,
+        [*command, "--threshold", "1"],
+        [*command, "--rve", "r.h5"],
+        [*command, "--fallback", "fe"],
+        [*command, "--local", "1,1", str(shared_folder / "local.vtu")],
+        [*cell, "--local", "1,1,1", str(shared_folder / "local.vtu")],
+        [*cell, "--local", "1,1", str(shared_folder / "local.bp")],
+    ):
         with pytest.raises(SystemExit):
             main(bad)
     if WORLD.rank == 0:
         errors = capsys.readouterr().err.strip().splitlines()
-        assert len(errors) == 4
+        assert len(errors) == 8
         assert all(line.startswith("spon: error: ") for line in errors)
