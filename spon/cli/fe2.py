@@ -155,5 +155,7 @@ def _described(chosen: argparse.Namespace) -> str:
         return f"the cell {chosen.rve}, solved at each point"
     if chosen.fallback is None:
         return str(chosen.surrogate)
-    limit = "" if chosen.threshold is None else f" or its indicator exceeds {chosen.threshold:g}"
-    return f"{chosen.surrogate}; the cell {chosen.rve} where it fails, is outside its range{limit}"
+    cases = ["it fails", "it is outside its range"]
+    if chosen.threshold is not None:
+        cases.append(f"its indicator exceeds {chosen.threshold:g}")
+    return f"{chosen.surrogate}; the cell {chosen.rve} where {', '.join(cases[:-1])} or {cases[-1]}"
