@@ -37,7 +37,7 @@ class Surrogate(nn.Module, ABC):
         SponError: a box that is empty or of another shape.
     """
 
-    batch: ClassVar[int] = 500
+    batch: ClassVar[int] = 200
     box: Tensor
 
     def __init__(self, box: Tensor) -> None:
