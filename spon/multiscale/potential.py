@@ -69,7 +69,7 @@ class ReducedPotential(nn.Module):
         """Return dψ/dy, (batch, N), of y (batch, N)."""
         out = self.Q @ y.T
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            out += getattr(self, f"_force{k}") @ _by_point(law.remainder_columns(strain)[0], y)
+            out += getattr(self, f"_force{k}") @ _by_point(law.remainder_stress(strain.T).T, y)
         return out.T
 
     def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor]:
