@@ -188,9 +188,9 @@ class Deviatoric(Material):
 
     def remainder_stress(self, strain: Tensor) -> Tensor:
         """Return the gradient of the remainder, (batch, n), in closed form."""
-        e = strain @ deviatoric_projection(strain.shape[-1], strain.device)
-        norm = (strain * e).sum(-1, keepdim=True).clamp_min(0).sqrt()
-        return self.alpha1 / (self.alpha2 + norm) * e
+        e = deviatoric_projection(strain.shape[-1], strain.device) @ strain.T  # components first: quicker
+        norm = (strain.T * e).sum(0).clamp_min(0).sqrt()
+        return (self.alpha1 / (self.alpha2 + norm) * e).T
 
 
 def _volumetric(K: float, size: int) -> Tensor:

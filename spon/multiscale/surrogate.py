@@ -19,7 +19,10 @@ from spon.multiscale.voigt import DIMENSIONS, require_strain
 __all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
 
 FORMAT = 1
-SURROGATES = {"ReducedRVE": "spon.multiscale.reduced"}  # class → module
+SURROGATES = {  # class → module
+    "ReducedRVE": "spon.multiscale.reduced",
+    "NeuralGalerkin": "spon.multiscale.neural_galerkin",
+}
 
 
 class Surrogate(nn.Module, ABC):
