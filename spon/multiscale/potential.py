@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spon.multiscale.materials import Material
 
-__all__ = ["ReducedPotential"]
+__all__ = ["ReducedPotential", "places"]
 
 _STORED = 6_000_000  # numbers: above, products of modes are formed anew for each Hessian
 
@@ -41,7 +41,7 @@ class ReducedPotential(nn.Module):
         self.components = operators[0].shape[1] if operators else quadratic.shape[0]
         self.register_buffer("Q", quadratic, persistent=False)
         upper = torch.triu_indices(self.size, self.size)
-        self.register_buffer("_symmetric", _places(self.size), persistent=False)
+        self.register_buffer("_symmetric", places(self.size), persistent=False)
         for k, (G, w) in enumerate(zip(operators, weights, strict=True)):
             columns = G.transpose(0, 1)  # components first: what laws do is then quick
             force = (w[:, None] * columns).reshape(-1, self.size).T.contiguous()
@@ -94,7 +94,7 @@ class ReducedPotential(nn.Module):
         G = getattr(self, f"_strain{group}").reshape(n, -1, self.size).transpose(0, 1)
         force = getattr(self, f"_force{group}").reshape(self.size, n, -1).transpose(1, 2)
         force = force.reshape(self.size, -1)
-        D = tangent.reshape(len(tangent), -1, batch)[_places(n).to(tangent.device)]
+        D = tangent.reshape(len(tangent), -1, batch)[places(n).to(tangent.device)]
         D = D.permute(2, 1, 0).reshape(batch, -1, n, n)
         return torch.stack([force @ (one @ G).reshape(-1, self.size) for one in D], 2)
 
@@ -104,7 +104,7 @@ def _by_point(values: Tensor, y: Tensor) -> Tensor:
     return values.reshape(values.numel() // len(y), len(y))
 
 
-def _places(size: int) -> Tensor:
+def places(size: int) -> Tensor:
     """Return where the entries of a symmetric matrix are in its upper triangle, (size²,)."""
     i, j = torch.triu_indices(size, size)
     places = torch.zeros(size, size, dtype=torch.long)

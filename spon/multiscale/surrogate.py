@@ -20,6 +20,7 @@ __all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
 
 FORMAT = 1
 SURROGATES = {  # class → module
+    "ConvexPotential": "spon.multiscale.convex_potential",
     "ReducedRVE": "spon.multiscale.reduced",
     "NeuralGalerkin": "spon.multiscale.neural_galerkin",
 }
