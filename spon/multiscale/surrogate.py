@@ -20,9 +20,9 @@ __all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
 
 FORMAT = 1
 SURROGATES = {  # class → module
-    "ConvexPotential": "spon.multiscale.convex_potential",
     "ReducedRVE": "spon.multiscale.reduced",
     "NeuralGalerkin": "spon.multiscale.neural_galerkin",
+    "ConvexPotential": "spon.multiscale.convex_potential",
 }
 
 
