@@ -19,7 +19,11 @@ from spon.multiscale.voigt import DIMENSIONS, require_strain
 __all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
 
 FORMAT = 1
-SURROGATES = {"ReducedRVE": "spon.multiscale.reduced"}  # class → module
+SURROGATES = {  # class → module
+    "ReducedRVE": "spon.multiscale.reduced",
+    "NeuralGalerkin": "spon.multiscale.neural_galerkin",
+    "ConvexPotential": "spon.multiscale.convex_potential",
+}
 
 
 class Surrogate(nn.Module, ABC):
@@ -37,7 +41,7 @@ class Surrogate(nn.Module, ABC):
         SponError: a box that is empty or of another shape.
     """
 
-    batch: ClassVar[int] = 500
+    batch: ClassVar[int] = 200
     box: Tensor
 
     def __init__(self, box: Tensor) -> None:
