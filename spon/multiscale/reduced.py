@@ -138,7 +138,15 @@ class ReducedRVE(Surrogate):
         Args:
             snapshots: solved load cases that nothing else was made of.
             covered: share, between 0 and 1.
+
+        Raises:
+            SponError: no further modes are there to see the truncation with; no answer to a strain.
         """
+        if self.fields.rank == self.rank > 0:
+            raise SponError(
+                f"{self.rank} modes are all that the snapshots span, so that their truncation cannot be "
+                "estimated; allowed: fewer modes, or more snapshots"
+            )
         strain = self.on_device(snapshots.strains)
         found = self._answers(strain)
         quadrature, truncation = self._control(self.second, strain, found)
