@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from spon import __version__
-from spon.cli import data, demo, evaluate, generate, imports, mesh, predict, train
+from spon.cli import data, demo, evaluate, generate, imports, mesh, predict, rve, train
 from spon.errors import SponError
 
 __all__ = ["main"]
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     imports.add_parser(verbs)
     data.add_parser(verbs)
     train.add_parser(verbs)
+    rve.add_parser(verbs)
     try:
         from mpi4py import MPI
 

@@ -12,9 +12,16 @@ import scipy.sparse.linalg as spla
 
 from spon.errors import SponError
 
-__all__ = ["Factorisation", "factorisation"]
+__all__ = ["Factorisation", "NotPositiveDefinite", "factorisation"]
 
 Floats = npt.NDArray[np.float64]
+
+_NEGATIVE_PIVOTS = 12  # INFOG(12) of MUMPS
+_MESSAGE = "the stiffness of the RVE is not positive definite"
+
+
+class NotPositiveDefinite(SponError):  # noqa: N818, what was found
+    """A stiffness that has no Cholesky factors."""
 
 
 class Factorisation(ABC):
@@ -28,7 +35,7 @@ class Factorisation(ABC):
             values: (entries,) in the order of the pattern.
 
         Raises:
-            SponError: the matrix is singular, or not positive definite where that is noticed.
+            NotPositiveDefinite: the matrix is singular, or has a negative eigenvalue.
         """
 
     @abstractmethod
@@ -56,13 +63,10 @@ class _Mumps(Factorisation):
         self._matrix.setValuesCSR(*self._csr, values)
         self._matrix.assemble()
         self._pc.setOperators(self._matrix)
-        try:
-            self._pc.setUp()
-        except self._PETSc.Error as error:
-            raise SponError(f"the stiffness matrix of the RVE cannot be factorised: {error}") from error
-        if self._pc.getFailedReason():
-            raise SponError("the stiffness matrix of the RVE is not positive definite; allowed: stable laws")
+        self._pc.setUp()
         self._factor = self._pc.getFactorMatrix()
+        if self._pc.getFailedReason() or self._factor.getMumpsInfog(_NEGATIVE_PIVOTS):
+            raise NotPositiveDefinite(_MESSAGE)
 
     def solve(self, rhs: Floats) -> Floats:
         comm = self._PETSc.COMM_SELF
@@ -100,7 +104,9 @@ class _SuperLU(Factorisation):
                 options={"SymmetricMode": True},
             )
         except RuntimeError as error:
-            raise SponError(f"the stiffness matrix of the RVE cannot be factorised: {error}") from error
+            raise NotPositiveDefinite(_MESSAGE) from error
+        if not (self._factor.U.diagonal() > 0).all():  # no pivoting: the signs are those of the eigenvalues
+            raise NotPositiveDefinite(_MESSAGE)
 
     def solve(self, rhs: Floats) -> Floats:
         return np.asarray(self._factor.solve(rhs))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spon.errors import SponError
-from spon.multiscale.factorisation import factorisation
+from spon.multiscale.factorisation import NotPositiveDefinite, factorisation
 from spon.multiscale.rve import RVE
 from spon.multiscale.rve_assembly import RVEAssembly, State
 from spon.multiscale.voigt import require_strain
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 TOLERANCE = 1e-12
 _STEPS = 30  # of Newton's method
 _HALVINGS = 8
-_CG_STEPS = 8  # a factorisation costs about as much as this many
+_CG_STEPS = 4  # more do not pay: a factorisation costs about six solves
 _ARMIJO = 1e-4
 
 
@@ -106,6 +106,13 @@ class RVESolver:
         Raises:
             RVENotConverged: the strain, and how far Newton's method came.
         """
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what runs away is reported below
+                return self._newton(macro, start)
+        except NotPositiveDefinite as error:
+            raise RVENotConverged(f"no equilibrium at the strain ({_shown(macro)}): {error}") from error
+
+    def _newton(self, macro: Tensor, start: Tensor | None) -> RVESolution:
         free = self._elastic @ macro.numpy() if start is None else self._free(start.numpy())
         state = self.assembly.state(macro, free)
         force, scale = self.assembly.forces(state)
@@ -213,7 +220,10 @@ def conjugate_gradients(
         product = (r * z).sum(axis=0)
         direction = z + (product / last if step else 0.0) * direction
         image = A @ direction
-        length = product / np.maximum((direction * image).sum(axis=0), 1e-300)
+        curvature = (direction * image).sum(axis=0)
+        if not (curvature > 0).all():  # also a column that is solved to the last bit: the factor decides
+            return x, False
+        length = product / curvature
         x, r = x + length * direction, r - length * image
         last = np.maximum(product, 1e-300)
     return x, bool((np.linalg.norm(r, axis=0) <= target).all())
@@ -234,9 +244,12 @@ def join(found: list[RVESolution], n: int, dofs: int) -> RVESolution:
 
 
 def _failure(macro: Tensor, steps: int, force: Floats, scale: float) -> RVENotConverged:
-    shown = ", ".join(f"{v:.6g}" for v in macro.tolist())
     relative = float(np.linalg.norm(force)) / max(scale, 1e-300)
     return RVENotConverged(
-        f"no equilibrium at the strain ({shown}): relative residual {relative:.3g} after {steps} steps of "
-        "Newton's method; is the law convex there?"
+        f"no equilibrium at the strain ({_shown(macro)}): relative residual {relative:.3g} after {steps} "
+        "steps of Newton's method; is the law convex there?"
     )
+
+
+def _shown(macro: Tensor) -> str:
+    return ", ".join(f"{v:.6g}" for v in macro.tolist())
