@@ -26,6 +26,7 @@ _PUBLIC = {
     "Dofs": "spon.fem.encoding",
     "DualNorm": "spon.physics.kernels.dual_norm",
     "Effectivity": "spon.physics.kernels.certificate",
+    "EquiNO": "spon.multiscale.equino",
     "FEModel": "spon.multiscale.fe_model",
     "GaussianProcess": "spon.data.gaussian_process",
     "Generation": "spon.data.generation",

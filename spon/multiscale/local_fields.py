@@ -65,6 +65,12 @@ class LocalFields(nn.Module):
         values = (self.weights, self.phases, self.points, self.strain_modes[:, :, :rank], self.stress_modes)
         return LocalFields(self.names, self.laws, *values)
 
+    def at(self, points: Tensor) -> LocalFields:
+        """Return the same modes at some points (m,), which may repeat; each stands for an equal share."""
+        weights = (self.volume / len(points)).expand(len(points))
+        rest = (getattr(self, name)[points] for name in _TENSORS[1:])
+        return LocalFields(self.names, self.laws, weights, *rest)
+
     @property
     def strain_size(self) -> int:
         """n, the components of a strain."""
@@ -98,11 +104,28 @@ class LocalFields(nn.Module):
         """Return the mean over the cell, (batch, n), of values (batch, points, n)."""
         return torch.einsum("p,bpn->bn", self.weights, values) / self.volume
 
+    def strain_amplitudes(self, strains: Tensor) -> Tensor:
+        """Return amplitudes (batch, r), nearest in energy at zero strain, of fluctuations' strains."""
+        weighted = torch.empty_like(strains)
+        zero = strains.new_zeros(1, self.strain_size)
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            weighted[:, here] = self.weights[here, None] * (strains[:, here] @ law.tangent(zero)[0])
+        return weighted.flatten(1) @ self.strain_modes.reshape(-1, self.rank)
+
+    def stress_amplitudes(self, stresses: Tensor) -> Tensor:
+        """Return amplitudes (batch, s), nearest in L2, of stresses (batch, points, n)."""
+        weighted = (self.weights[:, None] * stresses).flatten(1)
+        return weighted @ self.stress_modes.reshape(-1, self.stress_modes.shape[2])
+
     def in_equilibrium(self, stresses: Tensor) -> Tensor:
         """Return the stresses nearest in L2 that the stress modes span; both (batch, points, n)."""
-        flat = self.stress_modes.reshape(-1, self.stress_modes.shape[2])
-        weighted = (self.weights[:, None] * stresses).reshape(len(stresses), -1)
-        return ((weighted @ flat) @ flat.T).reshape(stresses.shape)
+        return self.from_amplitudes(self.stress_amplitudes(stresses))
+
+    def from_amplitudes(self, amplitudes: Tensor) -> Tensor:
+        """Return stresses in equilibrium, (batch, points, n), of amplitudes (batch, s)."""
+        flat = amplitudes @ self.stress_modes.reshape(-1, self.stress_modes.shape[2]).T
+        return flat.reshape(len(amplitudes), *self.stress_modes.shape[:2])
 
     def operators(self, points: Tensor) -> Tensor:
         """Return G at some points, (points, n, n + r): strain = G (E, a)."""

@@ -19,7 +19,7 @@ from spon.multiscale.voigt import DIMENSIONS, require_strain
 __all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
 
 FORMAT = 1
-SURROGATES = {"ReducedRVE": "spon.multiscale.reduced"}  # class → module
+SURROGATES = {"EquiNO": "spon.multiscale.equino", "ReducedRVE": "spon.multiscale.reduced"}  # class → module
 
 
 class Surrogate(nn.Module, ABC):
