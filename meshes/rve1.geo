@@ -2,7 +2,7 @@
 // at each corner, volume fraction 0.55 (RVE 1 of Eivazi et al. 2025, arXiv 2504.07976). Quadrilaterals of
 // second order; opposite sides have the same points.
 SetFactory("OpenCASCADE");
-n = 12; // intervals on a side before the cells are split into quadrilaterals
+n = 12; // intervals on a side before the cells are split into quadrilaterals; 25: about the published mesh
 R = Sqrt(0.55 / (2 * Pi));
 
 Rectangle(1) = {-0.5, -0.5, 0, 1, 1};

@@ -1,7 +1,7 @@
 // A periodic cell of 1 x 1 with an ellipse of semi-axes 0.35 and 0.175 at 30°, volume fraction 0.19242 (RVE 2 of
 // Eivazi et al. 2025, arXiv 2504.07976). Quadrilaterals of second order; opposite sides have the same points.
 SetFactory("OpenCASCADE");
-n = 12; // intervals on a side before the cells are split into quadrilaterals
+n = 12; // intervals on a side before the cells are split into quadrilaterals; 19: about the published mesh
 
 Rectangle(1) = {-0.5, -0.5, 0, 1, 1};
 Disk(2) = {0, 0, 0, 0.35, 0.175};

@@ -52,7 +52,7 @@ def find_cubature(
         fields: cell and modes.
         strains: (states, n) macroscopic strains.
         amplitudes: (states, r) of equilibrium at full quadrature.
-        points: largest number of points; None: 7 for each mode, at least 14, or all points if there are fewer.
+        points: largest number of points; None: 7 for each mode, at least 14, or all where there are fewer.
 
     Raises:
         SponError: no point asked for, or a quadrature that misses the integrals by more than 0.1 %.
@@ -95,7 +95,7 @@ def _integrands(fields: LocalFields, strains: Tensor, amplitudes: Tensor, points
     n = fields.strain_size
     y = torch.cat([strains, amplitudes], 1)
     G = fields.operators(points)
-    gradient, hessian = fields.potential().derivatives(y)
+    hessian = fields.potential().derivatives(y)[1]
     sensitivity = _sensitivity(hessian, n)
     i, j = torch.triu_indices(n, n)
     phases = fields.phases[points]

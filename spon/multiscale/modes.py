@@ -62,7 +62,8 @@ def find_modes(
 ) -> Modes:
     """Decompose snapshots, weighted by the quadrature.
 
-    Fluctuations in the energy norm at zero strain, stresses in L2.
+    Fluctuations in the energy norm at zero strain, stresses in L2. Against L2 of the strain, few modes give a
+    better tangent in this norm, and many the same; and the residual on modes left out is an energy.
 
     Args:
         rve: cell.
@@ -72,15 +73,20 @@ def find_modes(
         held_back: load cases to measure the truncation on.
 
     Raises:
-        SponError: more modes asked for than the snapshots span, or a share that is not between 0 and 1.
+        SponError: more modes asked for than the snapshots span, a share that is not between 0 and 1, or a
+            quadrature with a weight that is not positive.
     """
     if rank is not None and rank < 1:
         raise SponError(f"{rank} modes; allowed: 1 or more")
     if rank is None and not 0 < energy < 1:
         raise SponError(f"energy = {energy}; allowed: between 0 and 1")
+    if not rve.weights.min() > 0:
+        raise SponError(
+            f"a quadrature weight of {rve.weights.min():.3g}; allowed: positive, as of other degrees"
+        )
     root = np.sqrt(rve.weights)[:, None, None] * _tangent_roots(rve)
     U, values, V = np.linalg.svd(_energy_vectors(rve, root, snapshots), full_matrices=False)
-    uniform = np.linalg.norm(root @ snapshots.strains.numpy().T)
+    uniform = float(np.linalg.norm(root @ snapshots.strains.numpy().T))
     r = _rank("displacement fluctuations", values, uniform, rank, energy)
     fluctuations = snapshots.fluctuations.numpy().T @ (V[:r].T / values[:r])
     strains = (rve.strain_operator @ fluctuations).reshape(len(rve.weights), rve.strain_size, r)

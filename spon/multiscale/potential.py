@@ -73,7 +73,7 @@ class ReducedPotential(nn.Module):
         """Return dψ/dy, (batch, N), of y (batch, N)."""
         out = y @ self.Q
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            stress = law.remainder_response(strain)[0]
+            stress = law.remainder_stress(strain)
             out += self._flat(stress, y) @ getattr(self, f"_force{k}")
         return out
 

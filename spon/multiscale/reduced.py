@@ -19,11 +19,15 @@ from spon.multiscale.newton import Minimum, minimise
 from spon.multiscale.potential import ReducedPotential
 from spon.multiscale.snapshots import Snapshots
 from spon.multiscale.surrogate import Surrogate, trained_box
+from spon.multiscale.voigt import deviatoric_square
 
 if TYPE_CHECKING:
     from spon.multiscale.rve import RVE
 
 __all__ = ["Estimate", "ReducedRVE", "reduce_rve"]
+
+
+_FITTED = 500  # equilibria that the first amplitudes are fitted to
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,18 @@ class ReducedRVE(Surrogate):
     The indicator is quadrature + factor · truncation. Both come from a second look at the solution, with
     further modes and the points that these need (`control`): the residual r there gives a correction of the
     stress, S · r with the sensitivity S of the amplitudes, for the quadrature; the residual of the further
-    modes alone, squared (they are orthonormal in energy), over the work σ · E is what these modes would change
-    of the energy. `calibrate` finds the factor on finite-element solutions.
+    modes alone, squared (they are orthonormal in energy), over the work σ · E is what they would change of
+    the energy. `calibrate` finds the factor on finite-element solutions.
 
     Args:
         fields: cell with r modes, and any further ones for the control.
         rank: r.
         cubature: reduced quadrature for the first r modes.
         control: reduced quadrature for all modes of `fields`.
-        guess: (n + cubic terms, r) coefficients of the amplitudes to start from; see `features`.
+        guess: (3 n, r) coefficients of the amplitudes to start from, for `features`.
         box: (2, n) trained strains.
         factor: of the truncation.
-        tolerance: of `minimise`.
+        tolerance: of `minimise`; its square is about the error of the stress, itself that of the tangent.
         limit: largest number of Newton steps for a strain.
     """
 
@@ -75,7 +79,7 @@ class ReducedRVE(Surrogate):
         guess: Tensor,
         box: Tensor,
         factor: float = 1.0,
-        tolerance: float = 1e-8,
+        tolerance: float = 1e-6,
         limit: int = 30,
     ) -> None:
         super().__init__(box)
@@ -219,21 +223,20 @@ def reduce_rve(
     """
     modes = find_modes(rve, snapshots, rank, energy)
     r = modes.strains.shape[2]
-    more = find_modes(rve, snapshots, min(2 * r, modes.spanned))
+    more = find_modes(rve, snapshots, min(2 * r, modes.spanned)) if r else modes
     fields = LocalFields.from_modes(rve, more)
     box = trained_box(snapshots.strains)
-    unit = torch.as_tensor(latin_hypercube(states, rve.strain_size, 0.5, seed)) + 0.5
-    strains = box[0] + (box[1] - box[0]) * unit
+    strains = _filling(box, states, seed)
     leading = fields.leading(r)
     found = minimise(leading.potential(), strains, torch.zeros(states, r, dtype=torch.float64))
     solved = found.converged
     if not solved.any():
         raise SponError(f"no equilibrium of {r} modes at {states} strains; allowed: laws that are convex")
     strains, amplitudes = strains[solved], found.amplitudes[solved]
-    guess = torch.linalg.lstsq(features(strains), amplitudes).solution
     cubature = find_cubature(leading, strains, amplitudes, points)
     more_points = 2 * POINTS_PER_MODE * max(fields.rank, 2)
     control = find_cubature(fields, strains, _pad(amplitudes, fields.rank), more_points)
+    guess = _fitted(leading.potential(cubature.points, cubature.weights), box, r, seed)
     reduced = ReducedRVE(fields, r, cubature, control, guess, box)
     if held_back is not None:
         reduced.calibrate(held_back)
@@ -241,8 +244,26 @@ def reduce_rve(
 
 
 def features(strain: Tensor) -> Tensor:
-    """Return what the first amplitudes are linear in, (batch, k), of strains (batch, n)."""
-    return strain
+    """Return what the first amplitudes are linear in, E, E s, E s² with s = ‖dev E‖, (batch, 3 n).
+
+    Softening depends on the size of the deviator, and along a straight path these are a cubic polynomial.
+    """
+    size = deviatoric_square(strain).clamp_min(0).sqrt()[:, None]
+    return torch.cat([strain, size * strain, size**2 * strain], 1)
+
+
+def _filling(box: Tensor, count: int, seed: int) -> Tensor:
+    """Return strains that fill a box, (count, n)."""
+    unit = torch.as_tensor(latin_hypercube(count, box.shape[1], 0.5, seed)) + 0.5
+    return box[0] + (box[1] - box[0]) * unit
+
+
+def _fitted(potential: ReducedPotential, box: Tensor, rank: int, seed: int) -> Tensor:
+    """Return coefficients of the first amplitudes, fitted to equilibria of the reduced cell itself."""
+    strains = _filling(box, _FITTED, seed)
+    found = minimise(potential, strains, strains.new_zeros(_FITTED, rank))
+    solved = found.converged
+    return torch.linalg.lstsq(features(strains[solved]), found.amplitudes[solved]).solution
 
 
 def _pad(amplitudes: Tensor, rank: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spon.errors import SponError, agree
 from spon.files import replacing
+from spon.multiscale.rve_solver import RVENotConverged
 from spon.multiscale.voigt import require_strain
 from spon.storage import check, open_hdf5, seal
 
@@ -126,7 +127,7 @@ def _solve(rve: RVE, strains: Tensor) -> list[tuple[Tensor, ...] | None]:
     for strain in strains[:, None]:
         try:
             solution = rve.solve(strain)
-        except SponError:
+        except RVENotConverged:
             out.append(None)
             continue
         local = rve.stresses(rve.strains(strain, solution.fluctuation))

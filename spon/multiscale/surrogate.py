@@ -26,8 +26,8 @@ class Surrogate(nn.Module, ABC):
     """A quick stand-in for the finite-element solution of a cell; a `MicroModel`.
 
     Its parameters and buffers are float64; `.to(device)` moves it, and answers are on its device. Strains
-    that leave the trained box are answered all the same, with the indicator infinite, so that a fallback takes
-    them over.
+    that leave the trained box are answered all the same, with the indicator infinite, so that a
+    fallback takes them over.
 
     Args:
         box: (2, n) smallest and largest strains that it was trained for.

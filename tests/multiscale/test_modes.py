@@ -7,6 +7,7 @@ from cells import GridCell
 from mpi4py import MPI
 
 import spon
+from spon.multiscale.rve_solver import RVENotConverged
 
 CELL = GridCell(6)
 
@@ -108,12 +109,19 @@ def test_more_modes_than_snapshots_are_refused(snapshots):
         spon.find_modes(CELL, snapshots, energy=2)
 
 
+def test_weights_below_zero_are_refused(snapshots):
+    cell = GridCell(6)
+    cell.weights[3] *= -1
+    with pytest.raises(spon.SponError, match=r"a quadrature weight of -0\.\d+; allowed: positive"):
+        spon.find_modes(cell, snapshots)
+
+
 class Failing(GridCell):
     """A cell whose Newton method fails in tension."""
 
     def solve(self, macro_strain, start=None):
         if macro_strain[0, 0] > 0.02:
-            raise spon.SponError("no equilibrium")
+            raise RVENotConverged("no equilibrium")
         return super().solve(macro_strain, start)
 
 
