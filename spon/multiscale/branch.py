@@ -33,7 +33,7 @@ class Branch(nn.Module):
         self.register_buffer("middle", box.mean(0))
         self.register_buffer("radius", (box[1] - box[0]) / 2)
         self.register_buffer("scale", scale)
-        sizes = [box.shape[1], *self.widths, len(scale)]
+        sizes = [box.shape[1], *self.widths, len(scale)] if len(scale) else []
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             layers += [nn.Linear(inputs, outputs, dtype=torch.float64), nn.SiLU()]
@@ -41,6 +41,8 @@ class Branch(nn.Module):
 
     def forward(self, strain: Tensor) -> Tensor:
         """Return amplitudes, (…, r), of strains (…, n)."""
+        if not len(self.scale):
+            return strain.new_zeros(*strain.shape[:-1], 0)
         return self.scale * self.layers((strain - self.middle) / self.radius)
 
     def content(self) -> dict[str, Any]:

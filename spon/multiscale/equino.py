@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class EquiNO(Surrogate):
         factor: of the indicator.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("rank", "energy", "steps", "refinements", "seed", "show")
+
     def __init__(
         self,
         fields: LocalFields,
@@ -68,8 +70,8 @@ class EquiNO(Surrogate):
         held_back: Snapshots | None = None,
         rank: int | None = 16,
         energy: float = 1e-8,
-        training: Unlabelled | None = None,
         control: int = 300,
+        **settings: Any,
     ) -> EquiNO:
         """Find modes of solved load cases and train the networks on strains alone.
 
@@ -79,16 +81,16 @@ class EquiNO(Surrogate):
             held_back: load cases to calibrate the indicator on; None: it stays the mismatch.
             rank: number of modes of each kind.
             energy: where `rank` is None: the share of the snapshots' energy that may be left out.
-            training: default: `Unlabelled()`.
             control: number of points for the indicator.
+            settings: of `Unlabelled`.
 
         Raises:
-            SponError: see `find_modes` and `train_unlabelled`.
+            SponError: see `find_modes`, `Unlabelled` and `train_unlabelled`.
         """
-        settings = Unlabelled() if training is None else training
+        how = Unlabelled(**settings)
         fields = LocalFields.from_modes(rve, find_modes(rve, snapshots, rank, energy))
         box = trained_box(snapshots.strains)
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(how.seed)
         local = rve.strains(torch.zeros_like(snapshots.strains), snapshots.fluctuations)
         branches = (
             Branch(box, _sizes(fields.strain_amplitudes(local))),
@@ -96,18 +98,13 @@ class EquiNO(Surrogate):
         )
         equino = cls(fields, *branches, draw_points(fields.weights, control, 0.5), box)
         size = float((fields.average(snapshots.stresses**2)).sum(1).mean())
-        import os
-        if os.environ.get("SC"):
-            equino.sc = fields.average(snapshots.stresses**2).mean(0).sqrt() ** float(os.environ["SC"])
-            size = float((fields.average(snapshots.stresses**2).mean(0) / equino.sc**2).sum())
         train_unlabelled(
             [*branches[0].parameters(), *branches[1].parameters()],
             lambda strain, points: equino.mismatch(strain, points).mean() / size,
             fields.weights,
             box,
-            settings,
+            how,
         )
-        equino.sc = 1.0
         if held_back is not None:
             equino.calibrate(held_back)
         return equino
@@ -121,9 +118,9 @@ class EquiNO(Surrogate):
         """
         some = self.fields.at(points)
         strains = some.strains(strain, self.strain_branch(strain))
-        stresses = self.stress_branch(strain) @ some.stress_modes.reshape(-1, len(self.mean)).T
-        d = (some.stresses(strains) - stresses.reshape(strains.shape)) / getattr(self, "sc", 1.0)
-        return d.square().sum((1, 2)) / len(points)
+        stresses = self.stress_branch(strain) @ some.stress_modes.flatten(0, 1).T
+        off = some.stresses(strains) - stresses.reshape(strains.shape)
+        return off.square().sum((1, 2)) / len(points)
 
     def stress(self, strain: Tensor) -> Tensor:
         """Return macroscopic stresses, (…, n), of strains (…, n)."""
@@ -182,9 +179,9 @@ class EquiNO(Surrogate):
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> EquiNO:
         """Make what `content` described."""
-        branches = (Branch.from_content(content[name]) for name in ("strain_branch", "stress_branch"))
+        first, second = (Branch.from_content(content[name]) for name in ("strain_branch", "stress_branch"))
         fields = LocalFields.from_content(content["fields"])
-        return cls(fields, *branches, content["control"], content["box"], content["factor"])
+        return cls(fields, first, second, content["control"], content["box"], content["factor"])
 
     def _relative(self, strain: Tensor) -> Tensor:
         """Return ‖σ(ε) − Φˢ bˢ‖ / ‖Φˢ bˢ‖, (batch,); the modes are orthonormal."""

@@ -57,8 +57,13 @@ class LocalFields(nn.Module):
     @classmethod
     def from_modes(cls, rve: RVE, modes: Modes) -> LocalFields:
         """Take what is needed of a cell and its modes."""
-        values = (rve.weights, rve.phases, rve.points, modes.strains, modes.stresses)
-        return cls(rve.names, rve.materials, *map(torch.as_tensor, values))
+        return cls.from_strains(rve, torch.as_tensor(modes.strains), torch.as_tensor(modes.stresses))
+
+    @classmethod
+    def from_strains(cls, rve: RVE, strains: Tensor, stresses: Tensor) -> LocalFields:
+        """Take what is needed of a cell, with strain modes (points, n, r) and stress modes (points, n, s)."""
+        weights, phases, points = map(torch.as_tensor, (rve.weights, rve.phases, rve.points))
+        return cls(rve.names, rve.materials, weights, phases, points, strains, stresses)
 
     def leading(self, rank: int) -> LocalFields:
         """Return the same cell with the first strain modes alone."""
@@ -88,7 +93,7 @@ class LocalFields(nn.Module):
 
     def strains(self, macro: Tensor, amplitudes: Tensor) -> Tensor:
         """Return strains, (batch, points, n), of macroscopic strains (batch, n) and amplitudes (batch, r)."""
-        flat = self.strain_modes.reshape(-1, self.rank)
+        flat = self.strain_modes.flatten(0, 1)
         return macro[:, None] + (amplitudes @ flat.T).reshape(len(macro), -1, self.strain_size)
 
     def stresses(self, strains: Tensor) -> Tensor:
@@ -98,6 +103,14 @@ class LocalFields(nn.Module):
             here = self.phases == phase
             chosen = strains[:, here]
             out[:, here] = law.stress(chosen.reshape(-1, self.strain_size)).reshape(chosen.shape)
+        return out
+
+    def potentials(self, strains: Tensor) -> Tensor:
+        """Return potentials of the laws, (batch, points), of strains (batch, points, n)."""
+        out = torch.empty_like(strains[:, :, 0])
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            out[:, here] = law.potential(strains[:, here])
         return out
 
     def average(self, values: Tensor) -> Tensor:
@@ -111,12 +124,12 @@ class LocalFields(nn.Module):
         for phase, law in enumerate(self.laws):
             here = self.phases == phase
             weighted[:, here] = self.weights[here, None] * (strains[:, here] @ law.tangent(zero)[0])
-        return weighted.flatten(1) @ self.strain_modes.reshape(-1, self.rank)
+        return weighted.flatten(1) @ self.strain_modes.flatten(0, 1)
 
     def stress_amplitudes(self, stresses: Tensor) -> Tensor:
         """Return amplitudes (batch, s), nearest in L2, of stresses (batch, points, n)."""
         weighted = (self.weights[:, None] * stresses).flatten(1)
-        return weighted @ self.stress_modes.reshape(-1, self.stress_modes.shape[2])
+        return weighted @ self.stress_modes.flatten(0, 1)
 
     def in_equilibrium(self, stresses: Tensor) -> Tensor:
         """Return the stresses nearest in L2 that the stress modes span; both (batch, points, n)."""
@@ -124,7 +137,7 @@ class LocalFields(nn.Module):
 
     def from_amplitudes(self, amplitudes: Tensor) -> Tensor:
         """Return stresses in equilibrium, (batch, points, n), of amplitudes (batch, s)."""
-        flat = amplitudes @ self.stress_modes.reshape(-1, self.stress_modes.shape[2]).T
+        flat = amplitudes @ self.stress_modes.flatten(0, 1).T
         return flat.reshape(len(amplitudes), *self.stress_modes.shape[:2])
 
     def operators(self, points: Tensor) -> Tensor:

@@ -78,7 +78,9 @@ class Material(ABC):
 
     def stress(self, strain: Tensor) -> Tensor:
         """Return dψ/dε, (batch, n), of strains (batch, n)."""
-        return self.response(strain)[0]
+        require_strain(strain)
+        linear = strain @ self.quadratic(strain.shape[-1]).to(strain.device)
+        return linear if self.linear else linear + self.remainder_stress(strain)
 
     def tangent(self, strain: Tensor) -> Tensor:
         """Return d²ψ/dε², (batch, n, n), of strains (batch, n)."""
@@ -155,15 +157,6 @@ class Deviatoric(Material):
         small = square < (1e-6 * a2) ** 2  # where the root has no derivative
         norm = torch.where(small, torch.ones_like(square), square).sqrt()
         return torch.where(small, 0.5 * a1 / a2 * square, a1 * (norm - a2 * torch.log1p(norm / a2)))
-
-    def stress(self, strain: Tensor) -> Tensor:
-        """Return dψ/dε, (…, n), of strains (…, n), in closed form; differentiable also at zero."""
-        size, square = strain.shape[-1], deviatoric_square(strain)
-        zero = square <= 0
-        norm = torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
-        C = _volumetric(self.K, size).to(strain.device)
-        P = deviatoric_projection(size, strain.device)
-        return strain @ C + (self.alpha1 / (self.alpha2 + norm))[..., None] * (strain @ P)
 
     def remainder_response(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return gradient (batch, n) and Hessian (batch, n, n) of the remainder, in closed form."""

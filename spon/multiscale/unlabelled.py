@@ -87,7 +87,7 @@ def train_unlabelled(
         points = draw_points(weights, settings.points, random.random())
         adam.zero_grad()
         value = loss(strain, points)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         adam.step()
         schedule.step()
         if step % _ROUND == 0:
@@ -109,13 +109,13 @@ def train_unlabelled(
     def closure() -> Tensor:
         lbfgs.zero_grad()
         value = loss(strain, points)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     done = 0
     while done < settings.refinements:
         lbfgs.param_groups[0]["max_iter"] = min(_ROUND, settings.refinements - done)
-        history.append(_number(lbfgs.step(closure)))  # type: ignore[arg-type]
+        history.append(_number(lbfgs.step(closure)))
         bar.set_postfix_str(f"loss {history[-1]:.3g}", refresh=False)
         bar.update(min(_ROUND, settings.refinements - done))
         done += _ROUND
