@@ -15,7 +15,7 @@ from spon.multiscale.micromodel import Response
 from spon.multiscale.modes import find_modes
 from spon.multiscale.snapshots import Snapshots
 from spon.multiscale.surrogate import Surrogate, trained_box
-from spon.multiscale.unlabelled import Unlabelled, draw_points, train_unlabelled
+from spon.multiscale.unlabelled import Unlabelled, draw_points, sample_weights, train_unlabelled
 
 if TYPE_CHECKING:
     from spon.multiscale.rve import RVE
@@ -38,7 +38,8 @@ class EquiNO(Surrogate):
         fields: cell with its modes.
         strain_branch: bᵉ.
         stress_branch: bˢ.
-        control: (m,) int64, points of the indicator, each for the same share of the cell.
+        control: (m,) int64, points of the indicator.
+        control_weights: (m,) with which they stand for the integral over the cell.
         box: (2, n) trained strains.
         factor: of the indicator.
     """
@@ -51,6 +52,7 @@ class EquiNO(Surrogate):
         strain_branch: Branch,
         stress_branch: Branch,
         control: Tensor,
+        control_weights: Tensor,
         box: Tensor,
         factor: float = 1.0,
     ) -> None:
@@ -58,6 +60,7 @@ class EquiNO(Surrogate):
         self.fields, self.factor = fields, factor
         self.strain_branch, self.stress_branch = strain_branch, stress_branch
         self.register_buffer("control", control)
+        self.register_buffer("control_weights", control_weights)
         self.register_buffer(
             "mean", torch.einsum("p,pns->sn", fields.weights, fields.stress_modes) / fields.volume
         )
@@ -96,12 +99,16 @@ class EquiNO(Surrogate):
             Branch(box, _sizes(fields.strain_amplitudes(local))),
             Branch(box, _sizes(fields.stress_amplitudes(snapshots.stresses))),
         )
-        equino = cls(fields, *branches, draw_points(fields.weights, control, 0.5), box)
+        density = fields.leverage()
+        points = draw_points(density, control, 0.5)
+        equino = cls(fields, *branches, points, sample_weights(fields.weights, density, points), box)
         size = float((fields.average(snapshots.stresses**2)).sum(1).mean())
         train_unlabelled(
             [*branches[0].parameters(), *branches[1].parameters()],
-            lambda strain, points: equino.mismatch(strain, points).mean() / size,
-            fields.weights,
+            lambda strain, points: (
+                equino.mismatch(strain, points, sample_weights(fields.weights, density, points)).mean() / size
+            ),
+            density,
             box,
             how,
         )
@@ -109,18 +116,19 @@ class EquiNO(Surrogate):
             equino.calibrate(held_back)
         return equino
 
-    def mismatch(self, strain: Tensor, points: Tensor) -> Tensor:
-        """Return the mean of |σ(ε) − Φˢ bˢ|² over points that stand for equal shares, (batch,).
+    def mismatch(self, strain: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean of |σ(ε) − Φˢ bˢ|² over the cell by some of its points, (batch,).
 
         Args:
             strain: (batch, n).
             points: (m,) int64.
+            weights: (m,) with which they stand for the integral over the cell.
         """
-        some = self.fields.at(points)
+        some = self.fields.at(points, weights)
         strains = some.strains(strain, self.strain_branch(strain))
         stresses = self.stress_branch(strain) @ some.stress_modes.flatten(0, 1).T
         off = some.stresses(strains) - stresses.reshape(strains.shape)
-        return off.square().sum((1, 2)) / len(points)
+        return off.square().sum(2) @ weights / self.fields.volume
 
     def stress(self, strain: Tensor) -> Tensor:
         """Return macroscopic stresses, (…, n), of strains (…, n)."""
@@ -172,6 +180,7 @@ class EquiNO(Surrogate):
             "strain_branch": self.strain_branch.content(),
             "stress_branch": self.stress_branch.content(),
             "control": self.control.cpu(),
+            "control_weights": self.control_weights.cpu(),
             "box": self.box.cpu(),
             "factor": self.factor,
         }
@@ -181,12 +190,13 @@ class EquiNO(Surrogate):
         """Make what `content` described."""
         first, second = (Branch.from_content(content[name]) for name in ("strain_branch", "stress_branch"))
         fields = LocalFields.from_content(content["fields"])
-        return cls(fields, first, second, content["control"], content["box"], content["factor"])
+        names = ("control", "control_weights", "box", "factor")
+        return cls(fields, first, second, *(content[name] for name in names))
 
     def _relative(self, strain: Tensor) -> Tensor:
         """Return ‖σ(ε) − Φˢ bˢ‖ / ‖Φˢ bˢ‖, (batch,); the modes are orthonormal."""
         size = self.stress_branch(strain).square().sum(1) / self.fields.volume
-        return (self.mismatch(strain, self.control) / size).sqrt()
+        return (self.mismatch(strain, self.control, self.control_weights) / size).sqrt()
 
 
 def _sizes(amplitudes: Tensor) -> Tensor:

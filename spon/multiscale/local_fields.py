@@ -70,9 +70,25 @@ class LocalFields(nn.Module):
         values = (self.weights, self.phases, self.points, self.strain_modes[:, :, :rank], self.stress_modes)
         return LocalFields(self.names, self.laws, *values)
 
-    def at(self, points: Tensor) -> LocalFields:
-        """Return the same modes at some points (m,), which may repeat; each stands for an equal share."""
-        weights = (self.volume / len(points)).expand(len(points))
+    def leverage(self) -> Tensor:
+        """Return how much each point counts where amplitudes are fitted to stresses, (points,), sum 1.
+
+        Half the share of the volume, half the share of the squared rows of an orthonormal basis of what the
+        modes span, stress modes and strain modes times the laws' tangents at zero strain, in L2: points drawn
+        so keep least-squares problems well posed (Drineas, Mahoney & Muthukrishnan 2008,
+        doi:10.1137/07070471X), points drawn by volume alone miss small regions of high stress.
+        """
+        stresses, zero = torch.empty_like(self.strain_modes), self.weights.new_zeros(1, self.strain_size)
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            stresses[here] = law.tangent(zero)[0] @ self.strain_modes[here]
+        modes = torch.cat([self.stress_modes, stresses], 2) * self.weights[:, None, None].sqrt()
+        basis = torch.linalg.qr(modes.flatten(0, 1))[0].reshape((*modes.shape[:2], -1))
+        rows = basis.square().sum((1, 2))
+        return 0.5 * self.weights / self.volume + 0.5 * rows / rows.sum()
+
+    def at(self, points: Tensor, weights: Tensor) -> LocalFields:
+        """Return the same modes at some points (m,), which may repeat, with other weights (m,)."""
         rest = (getattr(self, name)[points] for name in _TENSORS[1:])
         return LocalFields(self.names, self.laws, weights, *rest)
 

@@ -14,7 +14,7 @@ from spon.errors import SponError
 from spon.multiscale.loads import latin_hypercube
 from spon.progress import progress_bar
 
-__all__ = ["Unlabelled", "draw_points", "in_box", "train_unlabelled"]
+__all__ = ["Unlabelled", "draw_points", "in_box", "sample_weights", "train_unlabelled"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -60,14 +60,14 @@ class Unlabelled:
 
 
 def train_unlabelled(
-    parameters: list[nn.Parameter], loss: Loss, weights: Tensor, box: Tensor, settings: Unlabelled
+    parameters: list[nn.Parameter], loss: Loss, density: Tensor, box: Tensor, settings: Unlabelled
 ) -> list[float]:
     """Minimise the mean of a loss over strains in a box and points of a cell.
 
     Args:
         parameters: to be changed in place.
-        loss: of strains (batch, n) and points (m,), which stand for equal shares of the cell; a scalar.
-        weights: (points,) of the cell's quadrature.
+        loss: of strains (batch, n) and points (m,), drawn by `draw_points`; a scalar.
+        density: (points,) positive: points are drawn in proportion to it.
         box: (2, n) smallest and largest strains.
         settings: how.
 
@@ -84,7 +84,7 @@ def train_unlabelled(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(settings.steps, 1))
     for step in range(settings.steps):
         strain = in_box(box, settings.batch, int(random.integers(2**31)))
-        points = draw_points(weights, settings.points, random.random())
+        points = draw_points(density, settings.points, random.random())
         adam.zero_grad()
         value = loss(strain, points)
         value.backward()
@@ -95,7 +95,7 @@ def train_unlabelled(
             bar.set_postfix_str(f"loss {history[-1]:.3g}", refresh=False)
         bar.update()
     strain = in_box(box, settings.strains, settings.seed)
-    points = draw_points(weights, settings.refinement_points, 0.5)
+    points = draw_points(density, settings.refinement_points, 0.5)
     lbfgs = torch.optim.LBFGS(
         parameters,
         max_iter=_ROUND,
@@ -129,19 +129,30 @@ def in_box(box: Tensor, count: int, seed: int) -> Tensor:
     return box[0] + (box[1] - box[0]) * unit.to(box.device)
 
 
-def draw_points(weights: Tensor, count: int, offset: float) -> Tensor:
-    """Return numbers of points that stand for equal shares of the cell, (count,) or (points,), rising.
+def draw_points(density: Tensor, count: int, offset: float) -> Tensor:
+    """Return numbers of points, (count,), rising, drawn in proportion to a density.
 
-    A systematic sample: along the sum of the weights, point by point, at equal distances.
+    A systematic sample: along the sum of the density, point by point, at equal distances.
 
     Args:
-        weights: (points,) of the quadrature.
-        count: how many; a point may come twice where its weight is large.
+        density: (points,) positive.
+        count: how many; a point may come several times where its density is large.
         offset: between 0 and 1, where the first one lies in its share.
     """
-    whole = weights.cumsum(0)
-    at = (torch.arange(count, dtype=weights.dtype, device=weights.device) + offset) / count * whole[-1]
-    return torch.searchsorted(whole, at).clamp_max(len(weights) - 1)
+    whole = density.cumsum(0)
+    at = (torch.arange(count, dtype=density.dtype, device=density.device) + offset) / count * whole[-1]
+    return torch.searchsorted(whole, at).clamp_max(len(density) - 1)
+
+
+def sample_weights(weights: Tensor, density: Tensor, points: Tensor) -> Tensor:
+    """Return weights (m,) with which drawn points stand for the integral over the cell, free of bias.
+
+    Args:
+        weights: (points,) of the cell's quadrature.
+        density: (points,) that the points were drawn in proportion to.
+        points: (m,) of `draw_points`.
+    """
+    return weights[points] * density.sum() / (density[points] * len(points))
 
 
 def _number(value: Tensor) -> float:

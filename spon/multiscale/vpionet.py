@@ -16,7 +16,7 @@ from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
 from spon.multiscale.snapshots import Snapshots
 from spon.multiscale.surrogate import Surrogate, trained_box
-from spon.multiscale.unlabelled import Unlabelled, train_unlabelled
+from spon.multiscale.unlabelled import Unlabelled, sample_weights, train_unlabelled
 from spon.nn.sparse import SparseMap
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class VariationalDeepONet(Surrogate):
     never below that of the finite-element solution. Training minimises the mean potential; it needs no labels
     and of the snapshots the range of the strains alone. (½ σ : ε, as in the paper, is not the potential of a
     nonlinear law.) Stresses follow from the laws, so equilibrium is not exact; macroscopic ones are their
-    mean over all points of the cell, which is slow, with the derivative by automatic differentiation. There is
-    no estimate of the error: the indicator only tells what leaves the trained box.
+    mean over all points of the cell, which is slow, with the derivative by automatic differentiation. There
+    is no estimate of the error: the indicator only tells what leaves the trained box.
 
     Args:
         fields: cell with the strains of t as its modes.
@@ -132,13 +132,14 @@ class VariationalDeepONet(Surrogate):
             return LocalFields.from_strains(rve, operator(modes).reshape(*shape, rank), no_stresses)
 
         def loss(strain: Tensor, points: Tensor) -> Tensor:
-            some = fields().at(points)
+            some = fields().at(points, sample_weights(weights, weights, points))
             uniform = strain[:, None].expand(-1, len(points), -1)
-            potential = some.potentials(some.strains(strain, branch(strain))).mean(1)
-            return (potential / some.potentials(uniform).mean(1)).mean()
+            potential = some.potentials(some.strains(strain, branch(strain))) @ some.weights
+            return (potential / (some.potentials(uniform) @ some.weights)).mean()
 
+        weights = torch.as_tensor(rve.weights)
         parameters = [*trunk.parameters(), *branch.parameters()]
-        train_unlabelled(parameters, loss, torch.as_tensor(rve.weights), box, how)
+        train_unlabelled(parameters, loss, weights, box, how)
         with torch.no_grad():
             return cls(fields(), branch, trunk(nodes).flatten(0, 1), box)
 

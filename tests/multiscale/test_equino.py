@@ -9,8 +9,7 @@ from test_imports import WITHOUT_FEM, run_without
 import spon
 from spon.multiscale.branch import Branch
 from spon.multiscale.equino import EquiNO
-from spon.multiscale.local_fields import LocalFields
-from spon.multiscale.unlabelled import Unlabelled, draw_points, train_unlabelled
+from spon.multiscale.unlabelled import Unlabelled, draw_points, sample_weights, train_unlabelled
 
 LIMIT = 0.04
 QUICK = {"steps": 300, "refinements": 100, "points": 200, "strains": 60, "refinement_points": 200}
@@ -70,14 +69,14 @@ def test_training_without_labels_reduces_the_error_of_labels(solved, trained, un
 def test_mismatch_is_that_of_the_definition(solved, trained):
     strain = cases(3, 3)
     strains, stresses = trained.local(strain)
-    points = draw_points(trained.fields.weights, 40, 0.5)
-    off = trained.fields.stresses(strains) - stresses
-    expected = off[:, points].square().sum(2).mean(1)
-    assert relative(trained.mismatch(strain, points), expected) < 1e-12
-    w = trained.fields.weights
-    many = draw_points(w, 20000, 0.5)
-    whole = torch.einsum("p,bpi->b", w, off.square())
-    assert relative(trained.mismatch(strain, many), whole) < 0.01
+    w, density = trained.fields.weights, trained.fields.leverage()
+    points = draw_points(density, 40, 0.5)
+    some = torch.rand(40, generator=torch.Generator().manual_seed(0)).double()
+    off = (trained.fields.stresses(strains) - stresses).square().sum(2)
+    assert relative(trained.mismatch(strain, points, some), off[:, points] @ some) < 1e-12
+    many = draw_points(density, 50000, 0.5)
+    found = trained.mismatch(strain, many, sample_weights(w, density, many))
+    assert relative(found, off @ w) < 0.01
 
 
 def test_tangent_is_the_derivative(trained):
@@ -90,7 +89,7 @@ def test_tangent_is_the_derivative(trained):
 
 def test_homogeneous_cell_is_its_law():
     cell = GridCell(3, inclusion=MATRIX)
-    settings = {**QUICK, "steps": 800, "refinements": 300, "points": 4, "refinement_points": 4}
+    settings = {**QUICK, "steps": 300, "refinements": 200, "points": 4, "refinement_points": 4}
     model = EquiNO.fit(cell, spon.take_snapshots(cell, cases(8, 5)), rank=None, **settings)
     assert model.fields.rank == 0
     strain = cases(20, 6)
@@ -104,7 +103,7 @@ def test_indicator_follows_the_local_error_and_covers_the_macroscopic_one(solved
     unseen = solved[2]
     found = trained.respond(unseen.strains)
     error = (found.stress - unseen.macro_stresses).norm(dim=1) / unseen.macro_stresses.norm(dim=1)
-    assert (error <= found.indicator)[:6].double().mean() >= 0.9  # those it was calibrated on
+    assert (error <= found.indicator * (1 + 1e-12))[:6].double().mean() >= 0.9  # those it was calibrated on
     local = (trained.local(unseen.strains)[1] - unseen.stresses).flatten(1).norm(dim=1)
     local = local / unseen.stresses.flatten(1).norm(dim=1)
     ratio = found.indicator / trained.factor / local
@@ -115,15 +114,25 @@ def test_indicator_follows_the_local_error_and_covers_the_macroscopic_one(solved
     assert nothing.indicator.isinf().all()
 
 
-def test_points_stand_for_equal_shares():
+def test_points_come_in_proportion_and_stand_for_the_integral():
     weights = torch.tensor([0.5, 0.1, 0.3, 0.1]).double()
     points = draw_points(weights, 10, 0.5)
     assert torch.equal(points.bincount(minlength=4), torch.tensor([5, 1, 3, 1]))
     assert draw_points(weights, 3, 0.999999).max() < 4
-    some = LocalFields(("m",), (MATRIX,), weights, *torch.zeros(2, 4).long(), *torch.zeros(2, 4, 3, 2)).at(
-        points
-    )
-    assert some.volume == pytest.approx(1.0)
+    density = torch.tensor([1.0, 4.0, 2.0, 3.0]).double()
+    values = torch.tensor([3.0, -1.0, 2.0, 7.0]).double()
+    points = draw_points(density, 10, 0.5)
+    found = sample_weights(weights, density, points) @ values[points]
+    assert float(found) == pytest.approx(float(weights @ values), rel=1e-14)
+
+
+def test_points_of_high_stress_are_drawn_more_often(trained):
+    share = trained.fields.leverage()
+    assert float(share.sum()) == pytest.approx(1.0)
+    assert (share >= 0.5 * trained.fields.weights * (1 - 1e-12)).all()
+    size = trained.fields.stress_modes.square().sum((1, 2))
+    dense = share / trained.fields.weights
+    assert torch.corrcoef(torch.stack([size, dense]))[0, 1] > 0.7
 
 
 def test_training_refuses_what_it_cannot_use():
