@@ -29,7 +29,7 @@ class Unlabelled:
         steps: of Adam, each on strains and quadrature points drawn anew.
         learning_rate: at the start; it falls to nothing as a cosine.
         batch: strains of a step.
-        points: quadrature points of a step; all if there are fewer.
+        points: quadrature points of a step.
         refinements: iterations of L-BFGS on fixed strains and points.
         strains: for L-BFGS, a Latin hypercube.
         refinement_points: for L-BFGS.
@@ -40,13 +40,13 @@ class Unlabelled:
         SponError: a number that is not positive; steps and refinements may be 0.
     """
 
-    steps: int = 3000
-    learning_rate: float = 2e-3
-    batch: int = 32
-    points: int = 500
-    refinements: int = 2000
-    strains: int = 500
-    refinement_points: int = 1000
+    steps: int = 6000
+    learning_rate: float = 4e-3
+    batch: int = 100
+    points: int = 100
+    refinements: int = 1500
+    strains: int = 600
+    refinement_points: int = 120
     seed: int = 0
     show: bool = False
 

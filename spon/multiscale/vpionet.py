@@ -113,6 +113,9 @@ class VariationalDeepONet(Surrogate):
             **{
                 "steps": steps,
                 "refinements": refinements,
+                "learning_rate": 2e-3,
+                "batch": 32,
+                "points": 500,
                 "strains": 50,
                 "refinement_points": 4000,
                 **settings,

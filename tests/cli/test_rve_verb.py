@@ -120,6 +120,8 @@ def solved(folder):
 def test_snapshots_carry_their_cell(folder, solved, capsys):
     rve, found = spon.RVE.load(solved[0]), spon.Snapshots.load(solved[0])
     assert np.array_equal(found.strains.numpy(), spon.latin_hypercube(10, 3, 0.04, 0))
+    others = spon.Snapshots.load(solved[1])
+    assert np.array_equal(others.strains.numpy(), spon.latin_hypercube(10, 3, 0.04, 1))
     exact = rve.solve(found.strains[:1])
     np.testing.assert_allclose(found.macro_stresses[:1], exact.stress, rtol=1e-9)
     np.testing.assert_allclose(rve.average(found.stresses), found.macro_stresses, rtol=1e-9)

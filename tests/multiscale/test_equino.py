@@ -12,7 +12,8 @@ from spon.multiscale.equino import EquiNO
 from spon.multiscale.unlabelled import Unlabelled, draw_points, sample_weights, train_unlabelled
 
 LIMIT = 0.04
-QUICK = {"steps": 300, "refinements": 100, "points": 200, "strains": 60, "refinement_points": 200}
+QUICK = {"learning_rate": 2e-3, "batch": 32, "points": 200, "strains": 60, "refinement_points": 200}
+QUICK |= {"steps": 300, "refinements": 100}
 
 
 def cases(count, seed, limit=LIMIT):
