@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class ConvexPotential(Surrogate):
         error: relative, of the stress, not exceeded by 95 % of the strains tried.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("rank", "energy", "points", "seed")
     quadratic: Tensor
     units: Tensor
     scale: Tensor

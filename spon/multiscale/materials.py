@@ -87,7 +87,9 @@ class Material(ABC):
 
     def stress(self, strain: Tensor) -> Tensor:
         """Return dψ/dε, (batch, n), of strains (batch, n)."""
-        return self.response(strain)[0]
+        require_strain(strain)
+        linear = strain @ self.quadratic(strain.shape[-1]).to(strain.device)
+        return linear if self.linear else linear + self.remainder_stress(strain)
 
     def tangent(self, strain: Tensor) -> Tensor:
         """Return d²ψ/dε², (batch, n, n), of strains (batch, n)."""
