@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spon.errors import SponError
 
-__all__ = ["FILE", "Outcome", "apply", "calibrated", "compared", "find"]
+__all__ = ["FILE", "Outcome", "apply", "calibrate_refined", "calibrated", "compared", "find"]
 
 FILE = "certificate.json"
 _BATCH = 64  # samples at a time
@@ -80,6 +80,37 @@ def calibrated(certificate: Any, model: Any, samples: Any, refinement: Any = Non
     if refinement is not None:
         u = refined(refinement, u, some.inputs, some.shifts)
     return certificate.calibrate(*_tensors(certificate, u, some.inputs, some.outputs))
+
+
+def calibrate_refined(
+    folder: Path, certificate: Any, model: Any, physics: Any, samples: Any, known: Path | None = None
+) -> list[str]:
+    """Calibrate the estimates of refined predictions, and save each in a file of its own.
+
+    Args:
+        folder: for the files.
+        certificate: of the model; it keeps the last calibration.
+        model: whose predictions are refined.
+        physics: on its mesh.
+        samples: as for `calibrated`.
+        known: a folder where files may be already, which are not made again.
+
+    Returns:
+        A line for each refinement that has none, with the reason.
+    """
+    from spon.cli.refinement import REFINEMENTS, calibration_file, find
+
+    device, lines = certificate.solver.shift.device, []
+    for name in REFINEMENTS:
+        if known is not None and (known / calibration_file(name)).is_file():
+            continue
+        try:
+            found = calibrated(certificate, model, samples, find(name, model, physics, device))
+        except SponError as error:
+            lines.append(f"not for --refine {name}: {error}")
+        else:
+            found.save(folder / calibration_file(name), model.fingerprint)
+    return lines
 
 
 def apply(

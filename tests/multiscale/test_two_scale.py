@@ -190,6 +190,20 @@ def test_prescribed_displacements_grow_with_the_load():
     assert problem.constraint.violation(displacement(solution)[None])[0] <= 1e-15
 
 
+@pytest.mark.mpi
+def test_tractions_grow_with_the_load():
+    """Half the load gives half the strains of a linear law; one Newton iteration and call a step."""
+    model = Partial(STIFF)
+    with cantilever(on_mesh(), load_steps=2) as problem:
+        solution = problem.solve(model)
+    assert [step.iterations for step in solution.steps] == [1, 1]
+    if len(problem.points):
+        rest, half, full = (strain.numpy() for strain, _ in model.asked)
+        assert not rest.any()
+        assert np.abs(full - 2.0 * half).max() <= 1e-12 * np.abs(full).max()
+        assert np.abs(full - solution.micro.strain).max() <= 1e-12 * np.abs(full).max()
+
+
 def test_the_fallback_answers_the_doubtful_points_and_no_others(rng):
     strain = torch.from_numpy(rng.uniform(-0.04, 0.04, size=(50, 3)))
     strain[7, 2] = math.nan
