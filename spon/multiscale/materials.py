@@ -53,6 +53,10 @@ class Material(ABC):
         hessian = torch.func.vmap(torch.func.hessian(self.remainder))(strain)
         return gradient, hessian
 
+    def remainder_stress(self, strain: Tensor) -> Tensor:
+        """Return the gradient of the remainder, (batch, n), at strains (batch, n)."""
+        return torch.func.vmap(torch.func.grad(self.remainder))(strain)
+
     def response(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return stress and tangent.
 
@@ -161,6 +165,12 @@ class Deviatoric(Material):
         change = secant / (self.alpha2 + norm) / norm.clamp_min(1e-300)
         hessian = secant[..., None, None] * P - (change[..., None] * e)[..., None] * e[..., None, :]
         return secant[..., None] * e, hessian
+
+    def remainder_stress(self, strain: Tensor) -> Tensor:
+        """Return the gradient of the remainder, (batch, n), in closed form."""
+        e = strain @ deviatoric_projection(strain.shape[-1], strain.device)
+        norm = (strain * e).sum(-1, keepdim=True).clamp_min(0).sqrt()
+        return self.alpha1 / (self.alpha2 + norm) * e
 
 
 def _volumetric(K: float, size: int) -> Tensor:

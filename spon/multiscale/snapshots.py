@@ -1,0 +1,135 @@
+"""Solved load cases of a cell, to learn from and to test on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from spon.errors import SponError, agree
+from spon.files import replacing
+from spon.multiscale.rve_solver import RVENotConverged
+from spon.multiscale.voigt import require_strain
+from spon.storage import check, open_hdf5, seal
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+    from spon.multiscale.rve import RVE
+
+__all__ = ["Snapshots", "take_snapshots"]
+
+_FORMAT = "spon snapshots 1"
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Load cases with what finite elements answered, float64.
+
+    Args:
+        strains: (cases, n) macroscopic strains.
+        fluctuations: (cases, dofs) displacement fluctuations.
+        stresses: (cases, points, n) at the quadrature points.
+        macro_stresses: (cases, n).
+        tangents: (cases, n, n).
+        failed: (failures, n) strains for which no equilibrium was found; nothing else is kept of them.
+    """
+
+    strains: Tensor
+    fluctuations: Tensor
+    stresses: Tensor
+    macro_stresses: Tensor
+    tangents: Tensor
+    failed: Tensor
+
+    def __len__(self) -> int:
+        return len(self.strains)
+
+    def __getitem__(self, cases: slice) -> Snapshots:
+        """Return some of the load cases, with all failures."""
+        kept = {f.name: getattr(self, f.name)[cases] for f in fields(self) if f.name != "failed"}
+        return Snapshots(**kept, failed=self.failed)
+
+    def save(self, path: str | Path) -> None:
+        """Write an HDF5 file.
+
+        Raises:
+            SponError: the path cannot be written.
+        """
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            group = file.create_group("snapshots")
+            group.attrs["format"] = _FORMAT
+            for field in fields(self):
+                group[field.name] = getattr(self, field.name).numpy()
+            seal(group)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Snapshots:
+        """Read what `save` wrote.
+
+        Raises:
+            SponError: no such file, another kind of file, or an altered one.
+        """
+        with open_hdf5(path) as file:
+            found = file["snapshots"].attrs.get("format") if "snapshots" in file else None
+            if found != _FORMAT:
+                raise SponError(f"{path}: holds no snapshots that can be read ({found}); allowed: {_FORMAT}")
+            group = file["snapshots"]
+            check(group, "snapshots")
+            return cls(**{f.name: torch.as_tensor(group[f.name][()]) for f in fields(cls)})
+
+
+def take_snapshots(
+    rve: RVE, strains: npt.NDArray[np.float64] | Tensor, comm: Comm | None = None
+) -> Snapshots:
+    """Solve load cases; those without equilibrium are recorded as failed and left out.
+
+    Collective over `comm`, which must hold the same arguments on all ranks; each rank solves its share and
+    all return everything.
+
+    Args:
+        rve: cell.
+        strains: (cases, n) macroscopic strains.
+        comm: ranks that share the work; None: this process does it all.
+
+    Raises:
+        SponError: strains of another length, or no load case could be solved.
+    """
+    macro = torch.as_tensor(strains)
+    require_strain(macro, rve.strain_size)
+    rank, size = (comm.rank, comm.size) if comm is not None else (0, 1)
+    if comm is None:
+        found = [_solve(rve, macro)]
+    else:
+        with agree(comm):
+            mine = _solve(rve, macro[rank::size])
+        found = comm.allgather(mine)
+    cases: list[tuple[Tensor, ...] | None] = [None] * len(macro)
+    for k, part in enumerate(found):
+        cases[k::size] = part
+    solved = torch.tensor([case is not None for case in cases])
+    if not solved.any():
+        raise SponError(f"none of the {len(macro)} load cases has an equilibrium that Newton's method finds")
+    columns = zip(*(case for case in cases if case is not None), strict=True)
+    fluctuations, stresses, tangents, local = (torch.stack(column) for column in columns)
+    return Snapshots(macro[solved], fluctuations, local, stresses, tangents, macro[~solved])
+
+
+def _solve(rve: RVE, strains: Tensor) -> list[tuple[Tensor, ...] | None]:
+    """Return fluctuation, macroscopic stress, tangent, and stresses of each case; None where it failed."""
+    out: list[tuple[Tensor, ...] | None] = []
+    for strain in strains[:, None]:
+        try:
+            solution = rve.solve(strain)
+        except RVENotConverged:
+            out.append(None)
+            continue
+        local = rve.stresses(rve.strains(strain, solution.fluctuation))
+        out.append((solution.fluctuation[0], solution.stress[0], solution.tangent[0], local[0]))
+    return out
