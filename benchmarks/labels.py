@@ -1,6 +1,6 @@
 """What labels are worth: the same networks trained with labels, with equations alone, and with both.
 
-Run `python3 benchmarks/labels.py`; about ten minutes on one core.
+Run `python3 benchmarks/labels.py`; about a quarter of an hour on one core.
 """
 
 import numpy as np
@@ -11,13 +11,19 @@ from results import record
 import spon
 from spon.evaluation import relative_errors
 
-SECONDS = 10.0  # processor time of each training
-LABELS = (50, 200, 1000)
+SECONDS = 20.0  # processor time of each training
 HELD_OUT = 100  # validation samples, and as many test samples
+PROCESSORS = ("Multigrid", "LearnedCorrection")
+PROBLEMS = {  # file and settings; numbers of training samples
+    "plate": (("darcy", {"path": "plate.geo", "kind": "lognormal"}), (50, 200, 1000)),
+    "square": (("darcy", {"path": "square.geo"}), (200,)),
+    "sheet": (("elasticity", {"path": "perforated.geo"}), (200,)),
+}
 DESCRIPTION = f"""
 What labels are worth: mean relative errors in % of {HELD_OUT} test samples, {SECONDS:g} s of processor time.
 
-Log-normal Darcy (u = 0 on the outer edges and the holes) on the plate with three holes, refined twice.
+"plate": log-normal Darcy (u = 0 on the outer edges and the holes) on the plate with three holes; "square":
+two-phase Darcy 12/3, a value per cell; "sheet": elasticity of the perforated sheet; all refined twice.
 "labels": relative H1 error; "none": residual in the dual norm, or potential, of as many inputs, whose outputs
 are never read; "both": the mean of the relative H1 error and the residual. The best model on {HELD_OUT}
 validation samples by the same loss is kept. Multigrid starts from one cycle (guess="start"); "untrained" are
@@ -32,10 +38,11 @@ KINDS = {
 }
 
 
-def problem():
-    """Darcy's flow on the plate."""
-    cls = spon.load_problem(spon.find_problem("darcy.py")).Darcy
-    return cls.from_mesh(spon.find_mesh("plate.geo"), group=MPI.COMM_SELF, refinements=2, kind="lognormal")
+def generated(file, settings, samples):
+    """Samples of a problem file."""
+    cls = getattr(spon.load_problem(spon.find_problem(f"{file}.py")), file.capitalize())
+    settings = settings | {"path": spon.find_mesh(settings["path"])}
+    return spon.generate(cls.from_mesh(group=MPI.COMM_SELF, refinements=2, **settings), samples, seed=0)
 
 
 def network(name, data):
@@ -59,16 +66,21 @@ def errors(model, data):
     return {"L2 %": 100 * float(relative_errors(data, u, "l2").mean()), "energy %": 100 * float(energy)}
 
 
-def labels():
-    """Train and record."""
-    data = spon.generate(problem(), max(LABELS) + 2 * HELD_OUT, seed=0)
-    train, validation, test = data.split(max(LABELS), HELD_OUT, HELD_OUT)
+def compare(problem, data, counts):
+    """Rows of one problem."""
+    train, validation, test = data.split(max(counts), HELD_OUT, HELD_OUT)
     rows = []
-    for name in ("Multigrid", "LearnedCorrection"):
+
+    def add(model, kind, count):
+        row = {"problem": problem, "processor": name, "trained on": kind, "samples": count}
+        rows.append(row | errors(model, test))
+        print(rows[-1], flush=True)
+
+    for name in PROCESSORS:
         model = network(name, train)
         model.fit_normalisation(train.inputs, train.outputs, train.shifts)
-        rows.append({"processor": name, "trained on": "untrained", "samples": 0} | errors(model, test))
-        for count in LABELS:
+        add(model, "untrained", 0)
+        for count in counts:
             some = train.split(count, len(train) - count)[0] if count < len(train) else train
             for kind, (loss, weight) in KINDS.items():
                 settings = spon.Training(
@@ -76,9 +88,16 @@ def labels():
                 )
                 model = network(name, train)
                 spon.Trainer(model, some, settings, validation).run()
-                rows.append({"processor": name, "trained on": kind, "samples": count} | errors(model, test))
-                print(rows[-1], flush=True)
-    record("labels", DESCRIPTION, rows)
+                add(model, kind, count)
+    return rows
+
+
+def labels():
+    """Train and record."""
+    rows = []
+    for name, (made, counts) in PROBLEMS.items():
+        rows += compare(name, generated(*made, max(counts) + 2 * HELD_OUT), counts)
+        record("labels", DESCRIPTION, rows)  # after each problem: it may be stopped
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class GridCell:
         masters = np.array([(j % count) * count + i % count for j in range(m) for i in range(m)])
         tied = sp.csr_array((np.ones(m * m), (np.arange(m * m), masters)), shape=(m * m, count * count))
         self.Z = sp.csr_array(sp.kron(tied, sp.eye_array(2)))[:, 2:].tocsr()  # a corner is held
+        self.node_coordinates = np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2)
         self.volume, self.strain_size = 1.0, 3
 
     def response(self, strains):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spon.errors import SponError
 
-__all__ = ["FILE", "Outcome", "apply", "calibrated", "compared", "find"]
+__all__ = ["FILE", "Outcome", "apply", "calibrate_refined", "calibrated", "compared", "find"]
 
 FILE = "certificate.json"
 _BATCH = 64  # samples at a time
@@ -82,6 +82,37 @@ def calibrated(certificate: Any, model: Any, samples: Any, refinement: Any = Non
     return certificate.calibrate(*_tensors(certificate, u, some.inputs, some.outputs))
 
 
+def calibrate_refined(
+    folder: Path, certificate: Any, model: Any, physics: Any, samples: Any, known: Path | None = None
+) -> list[str]:
+    """Calibrate the estimates of refined predictions, and save each in a file of its own.
+
+    Args:
+        folder: for the files.
+        certificate: of the model; it keeps the last calibration.
+        model: whose predictions are refined.
+        physics: on its mesh.
+        samples: as for `calibrated`.
+        known: a folder where files may be already, which are not made again.
+
+    Returns:
+        A line for each refinement that has none, with the reason.
+    """
+    from spon.cli.refinement import REFINEMENTS, calibration_file, find
+
+    device, lines = certificate.solver.shift.device, []
+    for name in REFINEMENTS:
+        if known is not None and (known / calibration_file(name)).is_file():
+            continue
+        try:
+            found = calibrated(certificate, model, samples, find(name, model, physics, device))
+        except SponError as error:
+            lines.append(f"not for --refine {name}: {error}")
+        else:
+            found.save(folder / calibration_file(name), model.fingerprint)
+    return lines
+
+
 def apply(
     certificate: Any,
     predicted: Floats,
@@ -109,13 +140,14 @@ def apply(
     eta, relative = (t.cpu().numpy() for t in (found.eta, found.relative))
     none = np.zeros(len(eta), dtype=np.int64)
     statistics = {"eta": eta, "relative_error_estimate": relative, "iterations": none}
-    lines = [
-        f"η {e:.3g}, estimated relative energy error {r:.2e}" for e, r in zip(eta, relative, strict=True)
-    ]
+    lines = [_estimate(e, r) for e, r in zip(eta, relative, strict=True)]
     if found.upper is not None:
         upper = found.upper.cpu().numpy()
         statistics["relative_error_upper"] = upper
-        lines = [f"{line} (at most {b:.2e})" for line, b in zip(lines, upper, strict=True)]
+        lines = [
+            f"{line} (at most {b:.2e})" if np.isfinite(b) else line
+            for line, b in zip(lines, upper, strict=True)
+        ]
     notes = [_meaning(calibration, file)]
     values = predicted
     if tolerance is not None:
@@ -167,6 +199,12 @@ def _tensors(certificate: Any, *arrays: Floats) -> Sequence[Any]:
 
     device = certificate.solver.shift.device
     return [torch.as_tensor(array, dtype=torch.float64, device=device) for array in arrays]
+
+
+def _estimate(eta: float, relative: float) -> str:
+    if not np.isfinite(eta):
+        return "no error estimate: the tangent at the prediction is not positive definite"
+    return f"η {eta:.3g}, estimated relative energy error {relative:.2e}"
 
 
 def _meaning(calibration: Any, file: str) -> str:

@@ -142,9 +142,9 @@ def _estimates(
 ) -> tuple[Any, list[str]]:
     """Return the `Estimates` of the samples, None where there are none, and a line for the table.
 
-    Where the run has no calibration, it is made on the validation samples, and saved.
+    Calibrations that the run lacks are made on the validation samples, and saved.
     """
-    from spon.cli.certificates import FILE, compared, find
+    from spon.cli.certificates import FILE, calibrate_refined, compared, find
 
     part = measured.dataset
     if part.physics is None:
@@ -155,6 +155,8 @@ def _estimates(
         if certificate.effectivity is None:
             lines = _calibrate(certificate, model, validation, folder / FILE)
         found = compared(certificate, measured.predicted, part)
+        if not lines:  # there are validation samples enough
+            calibrate_refined(folder, certificate, model, part.physics, validation, run.folder)
     except SponError as error:
         return None, [f"no error estimates: {error}"]
     m = found.metrics()

@@ -325,6 +325,8 @@ def _lines(
     certified: list[str] | None,
 ) -> list[str]:
     """Return a line for each sample, and a warning for each that is unlike those of the training."""
+    import numpy as np
+
     name = predictions.output_name
     units = predictions.units.get(name, "")
     lines = []
@@ -343,8 +345,12 @@ def _lines(
         rest = range(_MOST, len(positions))
         text = f"and {len(rest)} more, largest boundary error {boundary.max():.1e}"
         if certified is not None:
-            largest = predictions.statistics["relative_error_estimate"].max()
-            text += f", largest estimated relative energy error {largest:.2e}"
+            estimates = predictions.statistics["relative_error_estimate"][_MOST:]
+            finite = estimates[np.isfinite(estimates)]
+            if len(finite):
+                text += f", largest estimated relative energy error {finite.max():.2e}"
+            if len(finite) < len(estimates):
+                text += f", no estimate for {len(estimates) - len(finite)}"
         if distance is not None:
             outside = [positions[k] for k in rest if distance.reasons[k]]
             text += f"; outside the training range: {', '.join(map(str, outside)) or 'none'}"

@@ -6,16 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from spon.cli.rve_surrogates import add_actions
 from spon.errors import SponError
 
-__all__ = ["add_parser"]
+__all__ = ["COMPONENTS", "add_parser", "cell"]
 
-_COMPONENTS = {3: ("xx", "yy", "xy"), 6: ("xx", "yy", "zz", "yz", "xz", "xy")}
+COMPONENTS = {3: ("xx", "yy", "xy"), 6: ("xx", "yy", "zz", "yz", "xz", "xy")}
 
 
 def add_parser(verbs: Any) -> None:
     """Add the verb to the parser of the command."""
-    parser = verbs.add_parser("rve", help="solve periodic cells under macroscopic strains")
+    parser = verbs.add_parser("rve", help="periodic cells: solve them, and make surrogates of them")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     solve = actions.add_parser("solve", help="average stress and consistent tangent for each strain")
     solve.add_argument("mesh", help="file of a mesh that fills a box, phases by physical name, or RVE .h5")
@@ -31,6 +32,7 @@ def add_parser(verbs: Any) -> None:
     solve.add_argument("--degree", type=int, default=2, help="of the displacement; default: 2")
     solve.add_argument("-o", metavar="FILE", dest="output", help="local fields: .vtu, .xdmf, .png")
     solve.set_defaults(run=_solve)
+    add_actions(actions)
 
 
 def _solve(chosen: argparse.Namespace) -> None:
@@ -42,21 +44,12 @@ def _solve(chosen: argparse.Namespace) -> None:
 
     from spon.errors import agree
     from spon.multiscale.fe_model import solve_cases
-    from spon.multiscale.laws import read_laws
-    from spon.multiscale.rve import RVE
     from spon.multiscale.rve_output import write_local_fields
-    from spon.multiscale.rve_reader import read_rve
 
     comm = MPI.COMM_WORLD
     with agree(comm):
         strains = torch.tensor([_numbers(text) for text in chosen.strain], dtype=torch.float64)
-        stored = Path(chosen.mesh).suffix == ".h5"
-        if stored == (chosen.laws is not None):
-            raise SponError("--laws FILE goes with a mesh; an RVE .h5 has its laws")
-        rve = RVE.load(chosen.mesh) if stored else None
-        laws = {} if chosen.laws is None else read_laws(chosen.laws)
-    if rve is None:
-        rve = read_rve(chosen.mesh, laws, chosen.degree, comm=comm)
+    rve = cell(chosen.mesh, chosen.laws, chosen.degree, comm)
     found = solve_cases(rve, strains, comm)
     with agree(comm):
         if comm.rank > 0:
@@ -71,18 +64,40 @@ def _solve(chosen: argparse.Namespace) -> None:
                 print(f"  {path}", flush=True)
 
 
+def cell(mesh: str, laws: str | None, degree: int, comm: Any) -> Any:
+    """Read or load the cell that the command line names. Collective.
+
+    Raises:
+        SponError: on all ranks: laws for a stored cell, or none for a mesh; see `RVE.load`, `read_laws` and
+            `read_rve`.
+    """
+    from spon.errors import agree
+    from spon.multiscale.laws import read_laws
+    from spon.multiscale.rve import RVE
+    from spon.multiscale.rve_reader import read_rve
+
+    with agree(comm):
+        stored = Path(mesh).suffix == ".h5"
+        if stored == (laws is not None):
+            raise SponError("--laws FILE goes with a mesh; an RVE .h5 has its laws")
+        if stored:
+            return RVE.load(mesh)
+        materials = read_laws(str(laws))
+    return read_rve(mesh, materials, degree, comm=comm)
+
+
 def _numbers(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise SponError(f"--strain {text}: allowed: numbers with commas between") from error
-    if len(values) not in _COMPONENTS:
+    if len(values) not in COMPONENTS:
         raise SponError(f"--strain {text}: {len(values)} numbers; allowed: 3 (plane strain), 6")
     return values
 
 
 def _described(strain: Any, found: Any, case: int) -> list[str]:
-    names = _COMPONENTS[len(strain)]
+    names = COMPONENTS[len(strain)]
     lines = [
         "strain   " + "".join(f"{name:>3} {v:<12.6g}" for name, v in zip(names, strain.tolist(), strict=True))
     ]

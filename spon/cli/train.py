@@ -158,7 +158,7 @@ def _train(chosen: argparse.Namespace, ranks: Any) -> None:
 
 def _calibrated(folder: Path, data: list[Any], validation: list[Any], device: Any) -> str:
     """Calibrate the error estimates of the best model; return what came of it, empty without equations."""
-    from spon.cli.certificates import FILE, calibrated, find
+    from spon.cli.certificates import FILE, calibrate_refined, calibrated, find
     from spon.training.checkpoint import load_model
 
     for path in (folder / FILE, *(folder / calibration_file(name) for name in REFINEMENTS)):
@@ -173,27 +173,13 @@ def _calibrated(folder: Path, data: list[Any], validation: list[Any], device: An
     except SponError as error:
         return f"error estimates are not calibrated: {error}"
     found.save(folder / FILE, space.fingerprint)
-    left = _calibrated_refined(folder, certificate, model, data[0].physics, validation[0])
+    left = "".join(
+        f"; {line}" for line in calibrate_refined(folder, certificate, model, data[0].physics, validation[0])
+    )
     return (
         f"error / estimate {found.median:.3f} (median), at most {found.upper:.3f} for {found.level:.0%} of "
         f"{found.samples} validation samples: {folder / FILE}{left}"
     )
-
-
-def _calibrated_refined(folder: Path, certificate: Any, model: Any, physics: Any, samples: Any) -> str:
-    """Calibrate the estimates of refined predictions; say which could not be."""
-    from spon.cli.certificates import calibrated
-    from spon.cli.refinement import find
-
-    device, left = certificate.solver.shift.device, ""
-    for name in REFINEMENTS:
-        try:
-            found = calibrated(certificate, model, samples, find(name, model, physics, device))
-        except SponError as error:
-            left += f"; not for --refine {name}: {error}"
-        else:
-            found.save(folder / calibration_file(name), model.fingerprint)
-    return left
 
 
 def _asked(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -16,15 +17,15 @@ __all__ = ["WithFallback"]
 class WithFallback:
     """Answers of a surrogate, and of a second model at the points where the surrogate is in doubt.
 
-    A point is in doubt where the surrogate failed (out of its trained range, not converged, …), where its
-    answer is not finite, or where its indicator exceeds the threshold. Points with a number (`where`) that
-    were in doubt once stay with the second model until `forget`: else a point near the threshold would
-    change its law from one Newton iteration to the next.
+    A point is in doubt where the surrogate failed (not converged, …), where its answer is not finite, or
+    where its indicator exceeds the threshold or is infinite, as it is outside the trained range. Points
+    with a number (`where`) that were in doubt once stay with the second model until `forget`: else a
+    point near the threshold would change its law from one Newton iteration to the next.
 
     Args:
         surrogate: quick, with an indicator, unless the threshold is infinite.
         reference: the model that is trusted, such as the finite-element solution of the cell.
-        threshold: largest indicator that is accepted, > 0; `math.inf`: failures alone fall back.
+        threshold: largest indicator that is accepted, > 0; `math.inf`: all that are finite.
 
     Attributes:
         calls: how often the reference was asked.
@@ -77,11 +78,12 @@ class WithFallback:
     def _doubt(self, answer: Response) -> Tensor:
         finite = answer.stress.isfinite().all(-1) & answer.tangent.isfinite().flatten(1).all(-1)
         doubt = answer.failed | ~finite
-        if math.isinf(self.threshold):
+        if answer.indicator is None and math.isinf(self.threshold):
             return doubt
         if answer.indicator is None:
             raise SponError(
                 f"a threshold of {self.threshold:g} for a surrogate without an indicator; allowed: inf, or a "
                 "surrogate with one"
             )
-        return doubt | ~(answer.indicator <= self.threshold)  # also where the indicator is nan
+        accepted = answer.indicator <= min(self.threshold, sys.float_info.max)
+        return doubt | ~accepted  # also where the indicator is nan

@@ -57,13 +57,40 @@ class LocalFields(nn.Module):
     @classmethod
     def from_modes(cls, rve: RVE, modes: Modes) -> LocalFields:
         """Take what is needed of a cell and its modes."""
-        values = (rve.weights, rve.phases, rve.points, modes.strains, modes.stresses)
-        return cls(rve.names, rve.materials, *map(torch.as_tensor, values))
+        return cls.from_strains(rve, torch.as_tensor(modes.strains), torch.as_tensor(modes.stresses))
+
+    @classmethod
+    def from_strains(cls, rve: RVE, strains: Tensor, stresses: Tensor) -> LocalFields:
+        """Take what is needed of a cell, with strain modes (points, n, r) and stress modes (points, n, s)."""
+        weights, phases, points = map(torch.as_tensor, (rve.weights, rve.phases, rve.points))
+        return cls(rve.names, rve.materials, weights, phases, points, strains, stresses)
 
     def leading(self, rank: int) -> LocalFields:
         """Return the same cell with the first strain modes alone."""
         values = (self.weights, self.phases, self.points, self.strain_modes[:, :, :rank], self.stress_modes)
         return LocalFields(self.names, self.laws, *values)
+
+    def leverage(self) -> Tensor:
+        """Return how much each point counts where amplitudes are fitted to stresses, (points,), sum 1.
+
+        Half the share of the volume, half the share of the squared rows of an orthonormal basis of what the
+        modes span, stress modes and strain modes times the laws' tangents at zero strain, in L2: points drawn
+        so keep least-squares problems well posed (Drineas, Mahoney & Muthukrishnan 2008,
+        doi:10.1137/07070471X), points drawn by volume alone miss small regions of high stress.
+        """
+        stresses, zero = torch.empty_like(self.strain_modes), self.weights.new_zeros(1, self.strain_size)
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            stresses[here] = law.tangent(zero)[0] @ self.strain_modes[here]
+        modes = torch.cat([self.stress_modes, stresses], 2) * self.weights[:, None, None].sqrt()
+        basis = torch.linalg.qr(modes.flatten(0, 1))[0].reshape((*modes.shape[:2], -1))
+        rows = basis.square().sum((1, 2))
+        return 0.5 * self.weights / self.volume + 0.5 * rows / rows.sum()
+
+    def at(self, points: Tensor, weights: Tensor) -> LocalFields:
+        """Return the same modes at some points (m,), which may repeat, with other weights (m,)."""
+        rest = (getattr(self, name)[points] for name in _TENSORS[1:])
+        return LocalFields(self.names, self.laws, weights, *rest)
 
     @property
     def strain_size(self) -> int:
@@ -82,7 +109,7 @@ class LocalFields(nn.Module):
 
     def strains(self, macro: Tensor, amplitudes: Tensor) -> Tensor:
         """Return strains, (batch, points, n), of macroscopic strains (batch, n) and amplitudes (batch, r)."""
-        flat = self.strain_modes.reshape(-1, self.rank)
+        flat = self.strain_modes.flatten(0, 1)
         return macro[:, None] + (amplitudes @ flat.T).reshape(len(macro), -1, self.strain_size)
 
     def stresses(self, strains: Tensor) -> Tensor:
@@ -94,15 +121,40 @@ class LocalFields(nn.Module):
             out[:, here] = law.stress(chosen.reshape(-1, self.strain_size)).reshape(chosen.shape)
         return out
 
+    def potentials(self, strains: Tensor) -> Tensor:
+        """Return potentials of the laws, (batch, points), of strains (batch, points, n)."""
+        out = torch.empty_like(strains[:, :, 0])
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            out[:, here] = law.potential(strains[:, here])
+        return out
+
     def average(self, values: Tensor) -> Tensor:
         """Return the mean over the cell, (batch, n), of values (batch, points, n)."""
         return torch.einsum("p,bpn->bn", self.weights, values) / self.volume
 
+    def strain_amplitudes(self, strains: Tensor) -> Tensor:
+        """Return amplitudes (batch, r), nearest in energy at zero strain, of fluctuations' strains."""
+        weighted = torch.empty_like(strains)
+        zero = strains.new_zeros(1, self.strain_size)
+        for phase, law in enumerate(self.laws):
+            here = self.phases == phase
+            weighted[:, here] = self.weights[here, None] * (strains[:, here] @ law.tangent(zero)[0])
+        return weighted.flatten(1) @ self.strain_modes.flatten(0, 1)
+
+    def stress_amplitudes(self, stresses: Tensor) -> Tensor:
+        """Return amplitudes (batch, s), nearest in L2, of stresses (batch, points, n)."""
+        weighted = (self.weights[:, None] * stresses).flatten(1)
+        return weighted @ self.stress_modes.flatten(0, 1)
+
     def in_equilibrium(self, stresses: Tensor) -> Tensor:
         """Return the stresses nearest in L2 that the stress modes span; both (batch, points, n)."""
-        flat = self.stress_modes.reshape(-1, self.stress_modes.shape[2])
-        weighted = (self.weights[:, None] * stresses).reshape(len(stresses), -1)
-        return ((weighted @ flat) @ flat.T).reshape(stresses.shape)
+        return self.from_amplitudes(self.stress_amplitudes(stresses))
+
+    def from_amplitudes(self, amplitudes: Tensor) -> Tensor:
+        """Return stresses in equilibrium, (batch, points, n), of amplitudes (batch, s)."""
+        flat = amplitudes @ self.stress_modes.flatten(0, 1).T
+        return flat.reshape(len(amplitudes), *self.stress_modes.shape[:2])
 
     def operators(self, points: Tensor) -> Tensor:
         """Return G at some points, (points, n, n + r): strain = G (E, a)."""

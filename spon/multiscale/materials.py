@@ -53,6 +53,15 @@ class Material(ABC):
         hessian = torch.func.vmap(torch.func.hessian(self.remainder))(strain)
         return gradient, hessian
 
+    def remainder_columns(self, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient (n, m) and Hessian of the remainder at strains (n, m), components first.
+
+        Of the Hessian its upper triangle row by row, (n (n + 1)/2, m): what reduced models integrate.
+        """
+        gradient, hessian = self.remainder_response(strain.T)
+        i, j = torch.triu_indices(len(strain), len(strain), device=strain.device)
+        return gradient.T, hessian[:, i, j].T
+
     def remainder_stress(self, strain: Tensor) -> Tensor:
         """Return the gradient of the remainder, (batch, n), at strains (batch, n)."""
         return torch.func.vmap(torch.func.grad(self.remainder))(strain)
@@ -78,7 +87,9 @@ class Material(ABC):
 
     def stress(self, strain: Tensor) -> Tensor:
         """Return dψ/dε, (batch, n), of strains (batch, n)."""
-        return self.response(strain)[0]
+        require_strain(strain)
+        linear = strain @ self.quadratic(strain.shape[-1]).to(strain.device)
+        return linear if self.linear else linear + self.remainder_stress(strain)
 
     def tangent(self, strain: Tensor) -> Tensor:
         """Return d²ψ/dε², (batch, n, n), of strains (batch, n)."""
@@ -166,11 +177,22 @@ class Deviatoric(Material):
         hessian = secant[..., None, None] * P - (change[..., None] * e)[..., None] * e[..., None, :]
         return secant[..., None] * e, hessian
 
+    def remainder_columns(self, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient (n, m) and Hessian (n (n + 1)/2, m) of the remainder at strains (n, m)."""
+        P = deviatoric_projection(len(strain), strain.device)
+        i, j = torch.triu_indices(len(strain), len(strain), device=strain.device)
+        e = P @ strain
+        norm = (strain * e).sum(0).clamp_min(0).sqrt()
+        secant = self.alpha1 / (self.alpha2 + norm)
+        change = secant / ((self.alpha2 + norm) * norm.clamp_min(1e-300))
+        hessian = torch.outer(P[i, j], secant).addcmul_((change * e)[i], e[j], value=-1)
+        return secant * e, hessian
+
     def remainder_stress(self, strain: Tensor) -> Tensor:
         """Return the gradient of the remainder, (batch, n), in closed form."""
-        e = strain @ deviatoric_projection(strain.shape[-1], strain.device)
-        norm = (strain * e).sum(-1, keepdim=True).clamp_min(0).sqrt()
-        return self.alpha1 / (self.alpha2 + norm) * e
+        e = deviatoric_projection(strain.shape[-1], strain.device) @ strain.T  # components first: quicker
+        norm = (strain.T * e).sum(0).clamp_min(0).sqrt()
+        return (self.alpha1 / (self.alpha2 + norm) * e).T
 
 
 def _volumetric(K: float, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spon.multiscale.materials import Material
 
-__all__ = ["ReducedPotential"]
+__all__ = ["ReducedPotential", "places"]
 
 _STORED = 6_000_000  # numbers: above, products of modes are formed anew for each Hessian
 
@@ -41,80 +41,88 @@ class ReducedPotential(nn.Module):
         self.components = operators[0].shape[1] if operators else quadratic.shape[0]
         self.register_buffer("Q", quadratic, persistent=False)
         upper = torch.triu_indices(self.size, self.size)
-        symmetric = torch.zeros(self.size, self.size, dtype=torch.long)
-        symmetric[upper[0], upper[1]] = torch.arange(upper.shape[1])
-        symmetric = torch.maximum(symmetric, symmetric.T).reshape(-1)
-        self.register_buffer("_symmetric", symmetric, persistent=False)
+        self.register_buffer("_symmetric", places(self.size), persistent=False)
         for k, (G, w) in enumerate(zip(operators, weights, strict=True)):
-            self.register_buffer(f"_strain{k}", G.reshape(-1, self.size).T.contiguous(), persistent=False)
-            self.register_buffer(
-                f"_force{k}", (w[:, None, None] * G).reshape(-1, self.size), persistent=False
-            )
+            columns = G.transpose(0, 1)  # components first: what laws do is then quick
+            force = (w[:, None] * columns).reshape(-1, self.size).T.contiguous()
+            self.register_buffer(f"_strain{k}", columns.reshape(-1, self.size), persistent=False)
+            self.register_buffer(f"_force{k}", force, persistent=False)
             self.register_buffer(f"_weights{k}", w, persistent=False)
             pairs = self.components * (self.components + 1) // 2 * upper.shape[1]
-            products = _products(G, w, upper) if len(w) * pairs <= _STORED else None
+            products = _products(columns, w, upper) if len(w) * pairs <= _STORED else None
             self.register_buffer(f"_products{k}", products, persistent=False)
-        self.register_buffer("_upper", torch.triu_indices(self.components, self.components), persistent=False)
 
     def strains(self, y: Tensor) -> list[Tensor]:
-        """Return the strains at the points of each group, (batch · points, n), of y (batch, N)."""
+        """Return the strains at the points of each group, (n, points · batch), of y (batch, N)."""
         return [
-            (y @ getattr(self, f"_strain{k}")).reshape(-1, self.components) for k in range(len(self.laws))
+            (getattr(self, f"_strain{k}") @ y.T).reshape(self.components, -1) for k in range(len(self.laws))
         ]
 
     def energy(self, y: Tensor) -> Tensor:
         """Return ψ, (batch,), of y (batch, N)."""
         out = 0.5 * ((y @ self.Q) * y).sum(1)
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            out += self._flat(law.remainder(strain), y) @ getattr(self, f"_weights{k}")
+            out += getattr(self, f"_weights{k}") @ _by_point(law.remainder(strain.T), y)
         return out
 
     def gradient(self, y: Tensor) -> Tensor:
         """Return dψ/dy, (batch, N), of y (batch, N)."""
-        out = y @ self.Q
+        out = self.Q @ y.T
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            stress = law.remainder_stress(strain)
-            out += self._flat(stress, y) @ getattr(self, f"_force{k}")
-        return out
+            out += getattr(self, f"_force{k}") @ _by_point(law.remainder_stress(strain.T).T, y)
+        return out.T
 
     def derivatives(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return dψ/dy, (batch, N), and the Hessian, (batch, N, N), symmetric, of y (batch, N)."""
-        gradient = y @ self.Q
-        hessian = self.Q.expand(len(y), -1, -1).clone()
+        gradient = self.Q @ y.T
+        i, j = torch.triu_indices(self.size, self.size, device=y.device)
+        packed = self.Q[i, j, None].expand(-1, len(y)).clone()
         for k, (law, strain) in enumerate(zip(self.laws, self.strains(y), strict=True)):
-            stress, tangent = law.remainder_response(strain)
-            gradient += self._flat(stress, y) @ getattr(self, f"_force{k}")
+            stress, tangent = law.remainder_columns(strain)
+            gradient += getattr(self, f"_force{k}") @ _by_point(stress, y)
             products = getattr(self, f"_products{k}")
             if products is None:
-                hessian += self._hessian(k, tangent.reshape(len(y), -1, *tangent.shape[1:]))
+                packed += self._integrated(k, tangent, len(y))[i, j]
             else:
-                i, j = self._upper
-                packed = self._flat(tangent[:, i, j], y) @ products
-                hessian += packed[:, self._symmetric].reshape(hessian.shape)
-        return gradient, hessian
+                packed.addmm_(products, _by_point(tangent, y))
+        hessian = packed[self._symmetric].T.reshape(len(y), self.size, self.size)
+        return gradient.T, hessian
 
-    @staticmethod
-    def _flat(values: Tensor, y: Tensor) -> Tensor:
-        """Return values at the points of all samples as a row for each sample."""
-        return values.reshape(len(y), values.numel() // len(y))
+    def _integrated(self, group: int, tangent: Tensor, batch: int) -> Tensor:
+        """Return Σ_q w_q Gᵀ D G sample by sample, (N, N, batch)."""
+        n = self.components
+        G = getattr(self, f"_strain{group}").reshape(n, -1, self.size).transpose(0, 1)
+        force = getattr(self, f"_force{group}").reshape(self.size, n, -1).transpose(1, 2)
+        force = force.reshape(self.size, -1)
+        D = tangent.reshape(len(tangent), -1, batch)[places(n).to(tangent.device)]
+        D = D.permute(2, 1, 0).reshape(batch, -1, n, n)
+        return torch.stack([force @ (one @ G).reshape(-1, self.size) for one in D], 2)
 
-    def _hessian(self, group: int, tangent: Tensor) -> Tensor:
-        """Return Σ_q w_q Gᵀ D G sample by sample; the symmetric part drops rounding only."""
-        G = getattr(self, f"_strain{group}").T.reshape(-1, self.components, self.size)
-        force = getattr(self, f"_force{group}").T
-        H = torch.stack([force @ (D @ G).reshape(-1, self.size) for D in tangent])
-        return 0.5 * (H + H.transpose(1, 2))
+
+def _by_point(values: Tensor, y: Tensor) -> Tensor:
+    """Return values, (…, points · batch), as a column for each sample, (… · points, batch)."""
+    return values.reshape(values.numel() // len(y), len(y))
+
+
+def places(size: int) -> Tensor:
+    """Return where the entries of a symmetric matrix are in its upper triangle, (size²,)."""
+    i, j = torch.triu_indices(size, size)
+    places = torch.zeros(size, size, dtype=torch.long)
+    places[i, j] = places[j, i] = torch.arange(len(i))
+    return places.reshape(-1)
 
 
 def _products(G: Tensor, w: Tensor, upper: Tensor) -> Tensor:
-    """Return what takes the upper triangles of all D to that of Σ_q w_q Gᵀ D G, (points · pairs, pairs)."""
-    n = G.shape[1]
+    """Return what takes the upper triangles of all D to that of Σ_q w_q Gᵀ D G, (pairs, pairs · points).
+
+    G is (n, points, N).
+    """
     a, b = upper
-    rows = []
-    for i in range(n):
-        for j in range(i, n):
-            product = G[:, i, a] * G[:, j, b]
+    columns = []
+    for i in range(len(G)):
+        for j in range(i, len(G)):
+            product = G[i][:, a] * G[j][:, b]
             if j > i:
-                product = product + G[:, j, a] * G[:, i, b]
-            rows.append(w[:, None] * product)
-    return torch.stack(rows, 1).reshape(-1, a.shape[0])
+                product = product + G[j][:, a] * G[i][:, b]
+            columns.append(w[:, None] * product)
+    return torch.cat(columns).T.contiguous()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ class ReducedRVE(Surrogate):
         limit: largest number of Newton steps for a strain.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("rank", "energy", "points", "seed")
     guess: Tensor
 
     def __init__(
@@ -88,6 +89,13 @@ class ReducedRVE(Surrogate):
         self.register_buffer("guess", guess)
         self.potential = fields.leading(rank).potential(cubature.points, cubature.weights)
         self.second = fields.potential(control.points, control.weights)
+
+    @classmethod
+    def fit(
+        cls, rve: RVE, snapshots: Snapshots, held_back: Snapshots | None = None, **settings: Any
+    ) -> ReducedRVE:
+        """Make a reduced cell by `reduce_rve`."""
+        return reduce_rve(rve, snapshots, held_back=held_back, **settings)
 
     def minimum(self, strain: Tensor) -> Minimum:
         """Return amplitudes and response at strains (batch, n)."""
@@ -138,7 +146,15 @@ class ReducedRVE(Surrogate):
         Args:
             snapshots: solved load cases that nothing else was made of.
             covered: share, between 0 and 1.
+
+        Raises:
+            SponError: no further modes are there to see the truncation with; no answer to a strain.
         """
+        if self.fields.rank == self.rank > 0:
+            raise SponError(
+                f"{self.rank} modes are all that the snapshots span, so that their truncation cannot be "
+                "estimated; allowed: fewer modes, or more snapshots"
+            )
         strain = self.on_device(snapshots.strains)
         found = self._answers(strain)
         quadrature, truncation = self._control(self.second, strain, found)

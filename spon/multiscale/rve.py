@@ -237,17 +237,25 @@ class RVE:
         Raises:
             SponError: a law that is not one of spon's own; the path cannot be written.
         """
-        laws = [describe_material(material) for material in self.materials]
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            group = file.create_group("rve")
-            group.attrs["format"] = _FORMAT
-            group.attrs["phases"] = json.dumps(dict(zip(self.names, laws, strict=True)))
-            group.attrs["cell_type"], group.attrs["degree"] = self.cell_type, self.degree
-            group.attrs["source"] = self.source
-            for name in _ARRAYS:
-                group[name] = getattr(self, name)
-            write_csr(group, "Z", self.Z)
-            seal(group)
+            self.write_to(file)
+
+    def write_to(self, file: h5py.File) -> None:
+        """Add the cell to an HDF5 file that is being written.
+
+        Raises:
+            SponError: a law that is not one of spon's own.
+        """
+        laws = [describe_material(material) for material in self.materials]
+        group = file.create_group("rve")
+        group.attrs["format"] = _FORMAT
+        group.attrs["phases"] = json.dumps(dict(zip(self.names, laws, strict=True)))
+        group.attrs["cell_type"], group.attrs["degree"] = self.cell_type, self.degree
+        group.attrs["source"] = self.source
+        for name in _ARRAYS:
+            group[name] = getattr(self, name)
+        write_csr(group, "Z", self.Z)
+        seal(group)
 
     @classmethod
     def load(cls, path: str | Path) -> RVE:

@@ -16,6 +16,7 @@ from spon.errors import SponError, agree
 from spon.files import replacing
 from spon.multiscale.rve_solver import RVENotConverged
 from spon.multiscale.voigt import require_strain
+from spon.progress import progress_bar
 from spon.storage import check, open_hdf5, seal
 
 if TYPE_CHECKING:
@@ -56,11 +57,15 @@ class Snapshots:
         kept = {f.name: getattr(self, f.name)[cases] for f in fields(self) if f.name != "failed"}
         return Snapshots(**kept, failed=self.failed)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, rve: RVE | None = None) -> None:
         """Write an HDF5 file.
 
+        Args:
+            path: of the file.
+            rve: the cell, to be read from the same file by `RVE.load`.
+
         Raises:
-            SponError: the path cannot be written.
+            SponError: the path cannot be written, or a law of the cell that is not one of spon's own.
         """
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             group = file.create_group("snapshots")
@@ -68,6 +73,8 @@ class Snapshots:
             for field in fields(self):
                 group[field.name] = getattr(self, field.name).numpy()
             seal(group)
+            if rve is not None:
+                rve.write_to(file)
 
     @classmethod
     def load(cls, path: str | Path) -> Snapshots:
@@ -86,7 +93,10 @@ class Snapshots:
 
 
 def take_snapshots(
-    rve: RVE, strains: npt.NDArray[np.float64] | Tensor, comm: Comm | None = None
+    rve: RVE,
+    strains: npt.NDArray[np.float64] | Tensor,
+    comm: Comm | None = None,
+    show: bool = False,
 ) -> Snapshots:
     """Solve load cases; those without equilibrium are recorded as failed and left out.
 
@@ -97,6 +107,7 @@ def take_snapshots(
         rve: cell.
         strains: (cases, n) macroscopic strains.
         comm: ranks that share the work; None: this process does it all.
+        show: a progress bar of this rank's share.
 
     Raises:
         SponError: strains of another length, or no load case could be solved.
@@ -105,10 +116,10 @@ def take_snapshots(
     require_strain(macro, rve.strain_size)
     rank, size = (comm.rank, comm.size) if comm is not None else (0, 1)
     if comm is None:
-        found = [_solve(rve, macro)]
+        found = [_solve(rve, macro, show)]
     else:
         with agree(comm):
-            mine = _solve(rve, macro[rank::size])
+            mine = _solve(rve, macro[rank::size], show)
         found = comm.allgather(mine)
     cases: list[tuple[Tensor, ...] | None] = [None] * len(macro)
     for k, part in enumerate(found):
@@ -121,10 +132,12 @@ def take_snapshots(
     return Snapshots(macro[solved], fluctuations, local, stresses, tangents, macro[~solved])
 
 
-def _solve(rve: RVE, strains: Tensor) -> list[tuple[Tensor, ...] | None]:
+def _solve(rve: RVE, strains: Tensor, show: bool) -> list[tuple[Tensor, ...] | None]:
     """Return fluctuation, macroscopic stress, tangent, and stresses of each case; None where it failed."""
     out: list[tuple[Tensor, ...] | None] = []
+    bar = progress_bar(len(strains), "snapshots", "case", show)
     for strain in strains[:, None]:
+        bar.update()
         try:
             solution = rve.solve(strain)
         except RVENotConverged:
@@ -132,4 +145,5 @@ def _solve(rve: RVE, strains: Tensor) -> list[tuple[Tensor, ...] | None]:
             continue
         local = rve.stresses(rve.strains(strain, solution.fluctuation))
         out.append((solution.fluctuation[0], solution.stress[0], solution.tangent[0], local[0]))
+    bar.close()
     return out

@@ -6,7 +6,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,20 @@ from spon.files import replacing
 from spon.multiscale.micromodel import Response
 from spon.multiscale.voigt import DIMENSIONS, require_strain
 
-__all__ = ["SURROGATES", "Surrogate", "load_surrogate", "trained_box"]
+if TYPE_CHECKING:
+    from spon.multiscale.rve import RVE
+    from spon.multiscale.snapshots import Snapshots
+
+__all__ = ["SURROGATES", "Surrogate", "load_surrogate", "surrogate_class", "trained_box"]
 
 FORMAT = 1
-SURROGATES = {"ReducedRVE": "spon.multiscale.reduced"}  # class → module
+SURROGATES = {  # class → module
+    "ReducedRVE": "spon.multiscale.reduced",
+    "NeuralGalerkin": "spon.multiscale.neural_galerkin",
+    "ConvexPotential": "spon.multiscale.convex_potential",
+    "EquiNO": "spon.multiscale.equino",
+    "VariationalDeepONet": "spon.multiscale.vpionet",
+}
 
 
 class Surrogate(nn.Module, ABC):
@@ -37,7 +47,8 @@ class Surrogate(nn.Module, ABC):
         SponError: a box that is empty or of another shape.
     """
 
-    batch: ClassVar[int] = 500
+    batch: ClassVar[int] = 200
+    settings: ClassVar[tuple[str, ...]] = ()  # of `fit`, that the command line serves
     box: Tensor
 
     def __init__(self, box: Tensor) -> None:
@@ -69,6 +80,23 @@ class Surrogate(nn.Module, ABC):
     def from_content(cls, content: Mapping[str, Any]) -> Surrogate:
         """Make what `content` described."""
 
+    @classmethod
+    def fit(
+        cls, rve: RVE, snapshots: Snapshots, held_back: Snapshots | None = None, **settings: Any
+    ) -> Surrogate:
+        """Make the surrogate of solved load cases.
+
+        Args:
+            rve: cell.
+            snapshots: load cases to learn from.
+            held_back: load cases to calibrate the indicator on; None: it stays without calibration.
+            settings: of the class.
+
+        Raises:
+            SponError: see the class.
+        """
+        raise SponError(f"{cls.__name__} is not made of snapshots")
+
     def local(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return strains and stresses at the points of the cell, (batch, points, n) each.
 
@@ -78,7 +106,9 @@ class Surrogate(nn.Module, ABC):
         Raises:
             SponError: the surrogate knows macroscopic values alone; or there is no answer to a strain.
         """
-        raise SponError(f"{type(self).__name__} has no local fields; allowed: ReducedRVE, EquiNO")
+        raise SponError(
+            f"{type(self).__name__} has no local fields; allowed: ReducedRVE, EquiNO, VariationalDeepONet"
+        )
 
     @torch.no_grad()
     def respond(self, strain: Tensor, where: Tensor | None = None) -> Response:
@@ -156,14 +186,27 @@ def load_surrogate(path: str | Path, device: str | torch.device = "cpu") -> Surr
         raise SponError(f"{path}: not a readable surrogate: {first}") from error
     if found != FORMAT:
         raise SponError(f"{path}: surrogate format {found}; allowed: {FORMAT}")
-    if name not in SURROGATES:
-        raise SponError(f"{path}: a surrogate '{name}'; allowed: {', '.join(SURROGATES)}")
-    kind = getattr(importlib.import_module(SURROGATES[name]), name)
     try:
-        surrogate: Surrogate = kind.from_content(content)
+        kind = surrogate_class(name)
+    except SponError as error:
+        raise SponError(f"{path}: {error}") from error
+    try:
+        surrogate = kind.from_content(content)
     except KeyError as error:
         raise SponError(f"{path}: no {error} in the surrogate '{name}'") from error
     return surrogate.to(device)
+
+
+def surrogate_class(name: str) -> type[Surrogate]:
+    """Return a class of `SURROGATES` by its name.
+
+    Raises:
+        SponError: there is none of that name.
+    """
+    if name not in SURROGATES:
+        raise SponError(f"a surrogate '{name}'; allowed: {', '.join(SURROGATES)}")
+    kind: type[Surrogate] = getattr(importlib.import_module(SURROGATES[name]), name)
+    return kind
 
 
 def trained_box(strains: Tensor) -> Tensor:

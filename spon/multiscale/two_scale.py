@@ -70,6 +70,19 @@ class TwoScaleSolution:
         out: Floats = np.concatenate([part[1] for part in parts])[np.argsort(numbers)]
         return out
 
+    def strain_at(self, place: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Return the macroscopic strain at the point next to a place. Collective.
+
+        Args:
+            place: (gdim,) coordinates, the same on every rank.
+
+        Returns:
+            (n,) strain, for `RVE.solve` or `Surrogate.local`, and (gdim,) where the point is.
+        """
+        coordinates = self.gather(self.points.coordinates)
+        nearest = int(np.linalg.norm(coordinates - np.asarray(place), axis=1).argmin())
+        return self.gather(self.micro.strain)[nearest], coordinates[nearest]
+
     def summary(self) -> list[str]:
         """Return what it took, in lines. Collective."""
         comm = self.order.mesh.comm
@@ -83,8 +96,13 @@ class TwoScaleSolution:
         indicators = np.concatenate(comm.allgather(self.micro.indicator))
         if self.fallback:
             lines.append(f"fallback at {self.fallback} of {points} points")
-        if np.isfinite(indicators).any():
-            lines.append(f"largest indicator {np.nanmax(indicators):.3g}, mean {np.nanmean(indicators):.3g}")
+        known = indicators[np.isfinite(indicators)]
+        if len(known):
+            lines.append(f"largest indicator {known.max():.3g}, mean {known.mean():.3g}")
+        if np.isposinf(indicators).any():
+            lines.append(
+                f"{np.isposinf(indicators).sum()} points outside the trained range, with no estimate"
+            )
         return lines
 
     @cached_property

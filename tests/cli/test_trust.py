@@ -216,6 +216,26 @@ def test_evaluate_measures_the_estimates(trained, capsys):
     assert "Error over estimate" in html
 
 
+def test_evaluate_makes_the_calibrations_that_a_run_lacks(trained):
+    """The same as train makes, and those that are there stay as they are."""
+    run = trained / "lacking"
+    run.mkdir()
+    names = ("certificate.json", "certificate-galerkin.json", "certificate-last-layer.json")
+    for name in ("model.pt", "config.toml", "log.csv"):
+        (run / name).write_bytes((trained / "run" / name).read_bytes())
+    kept = json.loads((trained / "run" / names[2]).read_text()) | {"upper": 1.5}
+    (run / names[2]).write_text(json.dumps(kept))
+    main(["evaluate", str(run), "--data", str(trained / "data.h5")])
+    for name in names[:2]:
+        made, wanted = (json.loads((trained / where / name).read_text()) for where in ("lacking", "run"))
+        assert made.keys() == wanted.keys()
+        for key in ("median", "upper", "lower"):
+            assert made[key] == pytest.approx(wanted[key], rel=1e-5)
+    assert json.loads((run / names[2]).read_text()) == kept
+    metrics = json.loads((run / "metrics.json").read_text())["certificate"]
+    assert metrics["level"] == 0.9
+
+
 def test_no_dolfinx_is_needed_for_a_tolerance(trained):
     words = ["predict", str(trained / "run"), "--input", f"kappa={trained / 'k.npz'}"]
     words += ["-o", str(trained / "v.npz"), "--tolerance", "1e-6"]

@@ -1,6 +1,7 @@
 """Macroscopic problems: known solutions, equilibrium, Newton's convergence, fallback, failures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,20 @@ def test_prescribed_displacements_grow_with_the_load():
     assert problem.constraint.violation(displacement(solution)[None])[0] <= 1e-15
 
 
+@pytest.mark.mpi
+def test_tractions_grow_with_the_load():
+    """Half the load gives half the strains of a linear law; one Newton iteration and call a step."""
+    model = Partial(STIFF)
+    with cantilever(on_mesh(), load_steps=2) as problem:
+        solution = problem.solve(model)
+    assert [step.iterations for step in solution.steps] == [1, 1]
+    if len(problem.points):
+        rest, half, full = (strain.numpy() for strain, _ in model.asked)
+        assert not rest.any()
+        assert np.abs(full - 2.0 * half).max() <= 1e-12 * np.abs(full).max()
+        assert np.abs(full - solution.micro.strain).max() <= 1e-12 * np.abs(full).max()
+
+
 def test_the_fallback_answers_the_doubtful_points_and_no_others(rng):
     strain = torch.from_numpy(rng.uniform(-0.04, 0.04, size=(50, 3)))
     strain[7, 2] = math.nan
@@ -212,6 +227,29 @@ def test_the_fallback_answers_the_doubtful_points_and_no_others(rng):
     assert not model.respond(torch.zeros_like(strain), where).fallback.any()
     failures = spon.WithFallback(quick, sure, math.inf).respond(strain)
     assert torch.equal(failures.fallback, (strain[:, 2].abs() > 0.035) | strain[:, 2].isnan())
+
+
+class Ranged(Partial):
+    """Knows nothing where γ_xy > 0.02: the indicator is infinite there, as a surrogate's outside its box."""
+
+    def respond(self, strain, where=None):
+        answer = super().respond(strain, where)
+        return replace(answer, indicator=answer.indicator.masked_fill(strain[:, 2] > 0.02, math.inf))
+
+
+@pytest.mark.parametrize("threshold", [0.5, math.inf])
+def test_what_leaves_the_trained_range_falls_back_whatever_the_threshold(rng, threshold):
+    strain = torch.from_numpy(rng.uniform(-0.04, 0.04, size=(50, 3)))
+    answer = spon.WithFallback(Ranged(), spon.MaterialModel(STIFF), threshold).respond(strain)
+    assert torch.equal(answer.fallback, strain[:, 2] > 0.02)
+
+
+def test_points_outside_the_trained_range_are_counted():
+    with cantilever(on_mesh(n=4), traction=8.0) as problem:
+        solution = problem.solve(Ranged())
+    outside = int((solution.micro.strain[:, 2] > 0.02).sum())
+    assert outside > 0
+    assert any(line.startswith(f"{outside} points outside the trained range") for line in solution.summary())
 
 
 def test_a_fallback_refuses_what_cannot_be():
@@ -322,6 +360,21 @@ def test_wrong_spaces_and_models_are_refused():
         problem.solve(spon.MaterialModel(SOFT, 6))
 
 
+@pytest.mark.mpi
+def test_the_strain_next_to_a_place_does_not_depend_on_the_ranks():
+    mesh = on_mesh("triangle", n=3)
+    with cantilever(mesh) as problem:
+        solution = problem.solve(spon.MaterialModel(SOFT))
+        strain, place = solution.strain_at((0.31, 0.52))
+        coordinates = solution.gather(solution.points.coordinates)
+    distance = np.linalg.norm(coordinates - (0.31, 0.52), axis=1)
+    assert np.array_equal(place, coordinates[distance.argmin()])
+    with cantilever(on_mesh("triangle", n=3, comm=MPI.COMM_SELF)) as problem:
+        alone = problem.solve(spon.MaterialModel(SOFT)).strain_at((0.31, 0.52))
+    assert np.abs(strain - alone[0]).max() <= 1e-12
+    assert np.abs(place - alone[1]).max() <= 1e-14
+
+
 MACRO = """
 import spon
 
@@ -354,10 +407,20 @@ def test_the_command_runs_a_macroscopic_problem(shared_folder, monkeypatch, caps
         assert "fallback at" in out
     WORLD.barrier()
     assert target.is_file()
-    for bad in (command[:3], command, [*command, "--threshold", "1"], [*command, "--rve", "r.h5"]):
+    cell = [*command[:3], "--rve", "r.h5"]
+    for bad in (
+        command[:3],
+        command,
+        [*command, "--threshold", "1"],
+        [*command, "--rve", "r.h5"],
+        [*command, "--fallback", "fe"],
+        [*command, "--local", "1,1", str(shared_folder / "local.vtu")],
+        [*cell, "--local", "1,1,1", str(shared_folder / "local.vtu")],
+        [*cell, "--local", "1,1", str(shared_folder / "local.bp")],
+    ):
         with pytest.raises(SystemExit):
             main(bad)
     if WORLD.rank == 0:
         errors = capsys.readouterr().err.strip().splitlines()
-        assert len(errors) == 4
+        assert len(errors) == 8
         assert all(line.startswith("spon: error: ") for line in errors)

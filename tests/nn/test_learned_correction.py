@@ -250,3 +250,70 @@ def test_newton_steps_learn_without_labels(bent):
         for some in (bent_model(problem, **settings), model)
     ]
     assert 0 <= gaps[1] < 0.9 * gaps[0]
+
+
+def held(problem, sizes):
+    """u_g that pushes the held end along the first axis, by parts of the size of a cell, for each sample."""
+    d = problem.discretisation
+    points = d.levels[0].points
+    cell = np.sort(np.unique(points[:, 0].round(9)))
+    u = np.zeros((len(sizes), d.dofs))
+    ends = d.constraint.fixed.reshape(-1, points.shape[1])[:, 0]
+    pushed = np.outer(sizes, np.full(ends.sum(), cell[1] - cell[0]))
+    u.reshape(len(sizes), -1, points.shape[1])[:, ends, 0] = pushed
+    return u
+
+
+def test_newton_steps_take_the_boundary_values_of_each_sample(bent):
+    problem, m, _ = bent
+    shift = torch.as_tensor(held(problem, (0.3, -0.2, 0.0, 0.1)))
+    given = torch.as_tensor(0.2 * m)
+    solver = spon.MultigridSolver(problem.discretisation, problem.physics())
+    expected, _ = solver.solve(None, given, 1e-11, shift=shift)
+    found = bent_model(problem, newton=12)(given, shift).detach()
+    fixed = problem.constraint.fixed
+    assert torch.equal(found[:, fixed], shift[:, fixed])
+    assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+def test_boundary_values_that_fold_cells_are_refused_in_one_line(bent):
+    problem, m, _ = bent
+    shift = torch.as_tensor(held(problem, (0.0, 0.0, 1.5, 0.0)))
+    with pytest.raises(spon.SponError) as caught:
+        bent_model(problem)(torch.as_tensor(m), shift)
+    text = (
+        "the boundary values of sample 2 of the batch fold cells next to the boundary; allowed: smaller ones"
+    )
+    assert str(caught.value).startswith(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_directions_of_negative_curvature_are_taken_downhill(dataset):
+    processor = fitted(dataset, cycles=1).processor
+    solver, m = processor.solver, torch.as_tensor(dataset.inputs[:3])
+    r = solver.reduced(-solver.kernel.residual(solver.shift.expand(3, -1), m))
+    action = solver.action(None, m)(None)
+    with torch.no_grad():
+        down, up = (processor._corrected(solver.prepare(m), a, r) for a in (lambda p: -action(p), action))
+    assert bool(((down * r).sum(dim=0) > 0).all())
+    torch.testing.assert_close(down, up)
+
+
+def test_the_size_of_one_sample_is_nothing_to_the_others(dataset):
+    """In single precision, where squares of 1e-30 are zero."""
+    model = randomise(fitted(dataset, dtype="float32"), 0.5)
+    m = torch.as_tensor(dataset.inputs[:2])
+    shift = torch.as_tensor(np.outer([1e30, 1.0], dataset.discretisation.constraint.shift))
+    found = model(m, shift).detach()[1]
+    alone = model(m[1:], shift[1:]).detach()[0]
+    torch.testing.assert_close(found, alone, rtol=0, atol=1e-6 * float(alone.abs().max()))
+
+
+def test_parameters_are_those_of_the_seed_and_no_other_numbers_are_drawn(dataset):
+    before = torch.get_rng_state()
+    one, same, other = (spon.LearnedCorrection(dataset.discretisation, seed=k) for k in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for p, q in zip(one.parameters(), same.parameters(), strict=True):
+        assert torch.equal(p, q)
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert any(not torch.equal(p, q) for p, q in pairs)

@@ -150,6 +150,23 @@ def test_a_folded_body_stays_and_the_others_are_refined(case):
     torch.testing.assert_close(found[::2], wanted[::2], rtol=0, atol=1e-5 * float(wanted.std()))
 
 
+def test_an_indefinite_tangent_of_one_sample_does_not_change_the_others(case):
+    """Far from u = 0, where B at u and B at zero differ; the sample itself has that at zero."""
+    c = case("beam")
+    refine = spon.GalerkinRefinement(c.solver)
+    hat = c.u - c.shift
+    u = c.shift - torch.tensor([[2.0], [8.0], [3.0]], dtype=torch.float64) * hat
+    before = c.solver.kernel.energy(u, c.m)
+    assert bool(before.isfinite().all())
+    c.solver.prepare(c.m[::2], u[::2])
+    with pytest.raises(spon.SponError, match="of sample 1 of the batch is not positive definite"):
+        c.solver.prepare(c.m, u)
+    found = refine(u, c.m, c.shift)
+    alone = [refine(u[k : k + 1], c.m[k : k + 1], c.shift[k : k + 1]) for k in range(SAMPLES)]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=0, atol=1e-6 * float(hat.std()))
+    assert bool((c.solver.kernel.energy(found, c.m) < before).all())
+
+
 # ------------------------------------------------------------------------ the last layer
 
 

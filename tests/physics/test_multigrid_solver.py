@@ -176,6 +176,32 @@ def test_newton_finds_petsc_s_solution():
     assert (how.newton <= 1).all()
 
 
+def test_moduli_of_cells_are_means_of_the_tangent():
+    problem = beam()
+    kernel = solver_of(problem).kernel
+    u = 0.02 * torch.randn(2, problem.discretisation.dofs, dtype=torch.float64)
+    m = batch(problem, 2)
+    found, tangent = kernel.cell_moduli(u, m), kernel.tangent(*kernel._state(u, m))
+    for d in range(3):
+        for c in range(3):
+            unit = torch.zeros(3, len(kernel.weights), 3, 2, dtype=torch.float64)
+            unit[d, :, c] = 1.0
+            expected = kernel.cell_mean(tangent(unit).transpose(1, 2)).flatten(0, 1)
+            torch.testing.assert_close(found[3 * d + c], expected, rtol=1e-12, atol=1e-9)
+
+
+def test_from_a_guess_the_residual_is_measured_by_the_energy_of_the_solution():
+    problem = Diffusion(on_square(3, 3))
+    solver, m = solver_of(problem), batch(problem, 2)
+    exact = solver.solve(None, m, 1e-12)[0]
+    for factor in (0.0, 0.9, 100.0):
+        u, info = solver.solve(None, m, 1e-3, guess=factor * exact + 0.01 * exact.roll(1, 0))
+        e = u - exact
+        error, size = (((solver.kernel.jacobian(None, m, v) * v).sum(dim=1)).sqrt() for v in (e, exact))
+        assert (error <= 1.5e-3 * size).all()
+        assert (info.iterations >= 1).all()
+
+
 def test_load_steps_that_fail_are_halved():
     problem = beam()
     solver = spon.MultigridSolver(problem.discretisation, replace(problem.physics(), load_steps=1))

@@ -183,3 +183,57 @@ def test_a_nonlinear_problem_with_boundary_data_converges_at_its_rate():
     assert np.log2(coarse / fine) / 2 > 1.8
     assert fine < 1e-3
     assert np.abs(solved(1, c=2.0)).max() > 0.1
+
+
+class Quadratic(Diffusion):
+    def residual(self, u, m, v):
+        return super().residual(u, m, v) + v**2 * ufl.dx
+
+
+class NoTest(Diffusion):
+    def residual(self, u, m, v):
+        return u * ufl.dx
+
+
+class Foreign(Diffusion):
+    def make_constraint(self):
+        return spon.Constraint.none(3)
+
+
+class Oscillating(Diffusion):
+    """Far beyond the first eigenvalue: indefinite."""
+
+    def residual(self, u, m, v):
+        return super().residual(u, m, v) - 500 * u * v * ufl.dx
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize(
+    ("cls", "line"),
+    [
+        (Quadratic, "the residual is not linear in v: .*; allowed: F.u; m, v. linear in v"),
+        (NoTest, "the residual has 0 arguments of UFL; allowed: one, the test function v"),
+        (Foreign, "a constraint on 3 DoFs; the space has 16"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused(cls, line, linear):
+    problem = cls(on_square(3, 0, WORLD))
+    problem.linear, problem.solver_options = linear, None
+    with pytest.raises(spon.SponError, match=line):
+        problem.solve(np.ones(16))
+
+
+@pytest.mark.mpi
+def test_iterative_solvers_say_what_they_reached():
+    cg = {"ksp_type": "cg", "pc_type": "jacobi"}
+    for cls, options, line in (
+        (Diffusion, cg | {"ksp_rtol": 1e-14, "ksp_max_it": 5}, "DIVERGED_MAX_IT after 5 iterations"),
+        (Oscillating, cg, "DIVERGED_INDEFINITE_MAT after . iterations"),
+    ):
+        problem = cls(on_square(3, 1, WORLD))
+        problem.solver_options = options
+        with pytest.raises(
+            spon.SponError, match=rf"did not converge: {line}, residual norm \d\S*, right-hand side \d"
+        ):
+            problem.solve(np.ones(49))

@@ -16,8 +16,8 @@ from spon.fem.krylov import direct
 from spon.fem.nullspace import constants, span
 from spon.fem.petsc_options import PrefixedOptions
 from spon.fem.reduced_form import ReducedForm
+from spon.physics.assembled.linearity import linear_form
 from spon.physics.assembled.problem import Problem
-from spon.physics.assembled.residual import linear_form
 
 __all__ = ["METHODS", "OPERATORS", "Linearised"]
 

@@ -14,13 +14,13 @@ from mpi4py import MPI
 from petsc4py import PETSc
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from ufl.algorithms import compute_form_data, expand_derivatives
-from ufl.algorithms.check_arities import ArityMismatch
+from ufl.algorithms import expand_derivatives
 
 from spon.errors import SponError, agree
+from spon.physics.assembled.linearity import linear_form
 from spon.physics.assembled.problem import Problem
 
-__all__ = ["Residual", "linear_form"]
+__all__ = ["Residual"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -158,27 +158,6 @@ class Residual:
                     raise SponError(f"{name} of sample {int(bad[0])} of the batch is not finite")
             if len(u) != len(m):
                 raise SponError(f"{len(u)} samples of u and {len(m)} of m; allowed: as many")
-
-
-def linear_form(form: Any) -> Any:
-    """Return a form after a check that it is linear in its only argument, v.
-
-    Raises:
-        SponError: it is not.
-    """
-    if not isinstance(form, ufl.Form) or len(form.arguments()) != 1:
-        count = len(form.arguments()) if isinstance(form, ufl.Form) else 0
-        raise SponError(
-            f"the residual has {count} arguments of UFL; allowed: one, the test function v, in each integral"
-        )
-    try:
-        compute_form_data(form)
-    except ArityMismatch as error:
-        reason = str(error).splitlines()[0]
-        raise SponError(
-            f"the residual is not linear in v: {reason}; allowed: F(u; m, v) linear in v"
-        ) from error
-    return form
 
 
 def _compiled(form: Any) -> Any:

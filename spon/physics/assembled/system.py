@@ -13,6 +13,7 @@ from petsc4py import PETSc
 
 from spon.fem.affine import AffineReduction
 from spon.fem.newton import NewtonSolver
+from spon.physics.assembled.linearity import linear_form
 
 __all__ = ["LinearSystem", "NonlinearSystem"]
 
@@ -29,6 +30,9 @@ class LinearSystem:
     Args:
         problem: linear.
 
+    Raises:
+        SponError: a residual that is not linear in v; what the solver refuses.
+
     Attributes:
         solver: of the problem; if the matrix is the same for all samples, it is factorised once.
         matrix: of the sample that was assembled last.
@@ -39,6 +43,7 @@ class LinearSystem:
         self._order = problem.order
         space, coefficients = problem.space, problem.coefficients
         u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
+        linear_form(problem.residual(fem.Function(space), coefficients.ufl, v))
         zero = fem.Constant(space.mesh, np.zeros(u.ufl_shape))
         form = (
             problem.residual(u, coefficients.ufl, v) - ufl.inner(zero, v) * ufl.dx
@@ -99,6 +104,9 @@ class NonlinearSystem:
 
     Args:
         problem: nonlinear; its `load`, if it has one, is raised to one in `load_steps` steps.
+
+    Raises:
+        SponError: a residual that is not linear in v; what the solver refuses.
     """
 
     def __init__(self, problem: Any) -> None:
@@ -111,7 +119,7 @@ class NonlinearSystem:
         self._solver = NewtonSolver(
             problem.order,
             problem.constraint,
-            lambda u, v: problem.residual(u, inputs, v),
+            lambda u, v: linear_form(problem.residual(u, inputs, v)),
             options=problem.solver_options,
             load=None if load is None else set_load,
         )

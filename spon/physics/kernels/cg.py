@@ -22,7 +22,8 @@ class Convergence:
 
     Args:
         iterations: (batch,) int64.
-        reduction: (batch,) norm √(rᵀBr) of the last residual over that of the right-hand side.
+        reduction: (batch,) norm √(rᵀBr) of the last residual, over that of the right-hand side; from a guess,
+            over the energy norm of the iterate.
         converged: (batch,) bool.
         negative: (batch,) bool, where negative curvature, of A or of the cycle, ended the iteration.
         alpha: (iterations, batch) lengths of the steps, NaN where a sample took none.
@@ -65,12 +66,14 @@ def conjugate_gradients(
     maxiter: int = 200,
     truncate: bool = False,
     miniter: int = 0,
+    first: Tensor | None = None,
 ) -> tuple[Tensor, Convergence]:
     """Solve A x = b for each column; converged samples leave the batch.
 
-    Stops where √(rᵀBr) ≤ rtol √(bᵀBb), B the cycle: for B near A⁻¹ the energy norm of the error over that
-    of the solution. β is that of Polak and Ribière, which keeps the convergence when B is applied
-    in lower precision (Golub & Ye 1999, SIAM J. Sci. Comput. 21, 1305).
+    Stops where √(rᵀBr) ≤ rtol √(bᵀBb), B the cycle: for B near A⁻¹ the energy norm of the error over that of
+    the solution. From a guess, the right-hand side is rtol √(xᵀ(b − r)), that of the iterate, which takes no
+    cycle. β is that of Polak and Ribière, which keeps the convergence when B is applied in lower precision
+    (Golub & Ye 1999, SIAM J. Sci. Comput. 21, 1305).
 
     Args:
         apply: (samples or None for all) → the action of A on (n, samples).
@@ -82,6 +85,7 @@ def conjugate_gradients(
         truncate: whether negative curvature ends the iteration of a sample, with the last iterate or
             the first direction, as Newton's method wants it; else it is an error.
         miniter: iterations that are made in any case where the residual is not zero.
+        first: (n, batch), B b where it is known already, without a guess.
 
     Returns:
         (n, batch), and what was reached.
@@ -95,10 +99,9 @@ def conjugate_gradients(
     act = apply(None)
     tolerance = torch.as_tensor(rtol, dtype=rhs.dtype, device=rhs.device).expand(batch)
     r = rhs.clone() if guess is None else rhs - act(x)
-    z = cycle(r)
-    first = z if guess is None else cycle(rhs)
-    size = (rhs * first).sum(dim=0).clamp_min(0.0).sqrt()
+    z = cycle(r) if first is None else first
     rz = (r * z).sum(dim=0)
+    size = (rz if guess is None else (x * (rhs - r)).sum(dim=0)).clamp_min(0.0).sqrt()
     iterations = torch.zeros(batch, dtype=torch.int64, device=rhs.device)
     negative = rz < 0
     reached = rz.clamp_min(0.0).sqrt()
@@ -110,7 +113,7 @@ def conjugate_gradients(
         if not bool(going.all()):
             out[:, active] = x
             active, kept = active[going], going.nonzero()[:, 0]
-            x, r, p, rz = x[:, kept], r[:, kept], p[:, kept], rz[kept]
+            x, r, p, rz, rhs = x[:, kept], r[:, kept], p[:, kept], rz[kept], rhs[:, kept]
             if not len(active):
                 break
             cycle, act = cycle.select(kept), apply(active)
@@ -138,6 +141,8 @@ def conjugate_gradients(
         iterations[active] += 1
         reached[active] = new.clamp_min(0.0).sqrt()
         negative[active[new < 0]] = True
+        if guess is not None:
+            size[active] = (x * (rhs - r)).sum(dim=0).clamp_min(0.0).sqrt()
     out[:, active] = x
     reduction = reached / torch.where(size > 0, size, torch.ones_like(size))
     good = (reached <= tolerance * size) & ~negative

@@ -55,6 +55,9 @@ class DualNorm:
     def squared(self, u: Tensor, m: Tensor) -> Tensor:
         """Return η², (batch,), with the gradient of fixed B: 2 Jᵀ B r in u, likewise in m.
 
+        That is the whole gradient for a B that depends on neither, such as the inverse of a Riesz map; of one
+        that depends on u or m, such as a cycle of the sample's own operator, the derivative is left out.
+
         Args:
             u: (batch, DoFs) float64.
             m: (batch, DoFs of all inputs) float64.

@@ -63,10 +63,17 @@ class NeoHookean(Kernel):
         first, second, third = a * self.mu, a * (self.mu - self.lame * J.log()), a * self.lame
 
         def apply(dH: Tensor) -> Tensor:
-            inner = (g[:, None] * dH).sum(dim=3)  # (d, e, point, batch), of dH_ej
-            turned = (inner[:, :, :, None] * g).sum(dim=1)
-            trace = third * (g * dH).sum(dim=(0, 2))
-            return first[:, None] * dH + second[:, None] * turned + trace[:, None] * g
+            # by components, without arrays of all products
+            n, rows = range(self.gdim), []
+            trace = third * sum(g[d, :, c] * dH[d, :, c] for d in n for c in n)
+            for d in n:
+                inner = [second * sum(g[d, :, j] * dH[e, :, j] for j in n) for e in n]
+                row = [first * dH[d, :, c] + trace * g[d, :, c] for c in n]
+                for c in n:
+                    for e in n:
+                        row[c] = row[c] + inner[e] * g[e, :, c]
+                rows.append(torch.stack(row, dim=1))
+            return torch.stack(rows)
 
         return apply
 
@@ -84,16 +91,26 @@ class NeoHookean(Kernel):
         return isotropic_root(self.gdim, self.mu, self.lame)
 
     def cell_moduli(self, u: Tensor | None, m: Tensor) -> Tensor:
-        """Return the mean of ∂P/∂H in each cell, (gdim², gdim², cells, batch)."""
-        tangent = self.tangent(*self._state(u, m))
-        n, batch = len(self.weights), len(m)
-        rows = []
-        for d in range(self.gdim):
-            for c in range(self.gdim):
-                unit = self.weights.new_zeros(self.gdim, n, self.gdim, batch)
-                unit[d, :, c] = 1.0
-                rows.append(self.cell_mean(tangent(unit).transpose(1, 2)).flatten(0, 1))
-        return torch.stack(rows)
+        """Return the mean of ∂P/∂H in each cell, (gdim², gdim², cells, batch).
+
+        Of a μ I, (μ − λ ln J) F⁻ᵀ_dk F⁻ᵀ_ec and λ F⁻ᵀ_dc F⁻ᵀ_ek, with rows dc and columns ek.
+        """
+        H, a = self._state(u, m)
+        _, g, J = self._kinematics(H)
+        a = a.expand_as(J)
+        n, pairs = self.gdim, [(d, c) for d in range(self.gdim) for c in range(self.gdim)]
+        turned = {}  # means of (μ − λ ln J) F⁻ᵀ_dc F⁻ᵀ_ek and of λ F⁻ᵀ_dc F⁻ᵀ_ek
+        for i, (d, c) in enumerate(pairs):
+            scaled = a * g[d, :, c]
+            once, twice = (self.mu - self.lame * J.log()) * scaled, self.lame * scaled
+            for e, k in pairs[i:]:
+                both = torch.stack([once * g[e, :, k], twice * g[e, :, k]])
+                turned[d, c, e, k] = turned[e, k, d, c] = self.cell_mean(both)
+        shear = self.mu * self.cell_mean(a)
+        out = torch.stack([turned[d, k, e, c][0] + turned[d, c, e, k][1] for d, c in pairs for e, k in pairs])
+        out = out.reshape(n * n, n * n, *shear.shape)
+        out.diagonal(dim1=0, dim2=1).add_(shear[:, :, None])
+        return out
 
     def _kinematics(self, H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return F and F⁻ᵀ with the indices of H, (d, point, c, batch) for F_cd, and J (points, batch)."""

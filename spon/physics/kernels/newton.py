@@ -15,15 +15,18 @@ from spon.physics.kernels.line_search import backtrack
 __all__ = ["Newton"]
 
 _STEPS = 40
+_ON_THE_WAY = 1e-2  # residual, relative, at which the next load step is taken
+_NEAR = 0.1  # relative residual below which the cycle of the tangent before serves further steps
 _BISECTIONS = 6
 
 
 class Newton:
     """Find u = Z û + t u_g with Zᵀ(F₀(u; m) − t load) = 0, t raised to 1 in the load steps of the physics.
 
-    A load step in which a sample does not converge is halved for that sample. Each linear solve goes just
-    as far as quadratic convergence needs; directions of negative curvature end it early, and the line
-    search on the energy keeps cells from folding.
+    A load step in which a sample does not converge is halved for that sample; all but the last stop at 1e-2.
+    Each linear solve goes just as far as quadratic convergence needs (Dembo, Eisenstat & Steihaug 1982,
+    SIAM J. Numer. Anal. 19, 400); directions of negative curvature end it early, and the line search on the
+    energy keeps cells from folding. Near the solution the cycle of an earlier tangent is kept.
 
     Args:
         solver: a `MultigridSolver`.
@@ -90,7 +93,9 @@ class Newton:
         """Take Newton steps at load t; return the samples that converged."""
         solver, kernel = self.solver, self.solver.kernel
         done: list[Tensor] = []
-        reference = None
+        reference: Tensor | None = None
+        before: Cycle | None = None
+        rtol = self.rtol if t == 1.0 else max(self.rtol, _ON_THE_WAY)
         for _ in range(_STEPS):
             u, m, load = self.u[samples], self.m[samples], t * self.load[samples]
             force = solver.reduced(kernel.forces(u, m) - load)
@@ -99,32 +104,36 @@ class Newton:
                 samples, u, m, load = samples[finite], u[finite], m[finite], load[finite]
                 force = force[:, finite]
                 reference = None if reference is None else reference[finite]
+                before = None if before is None else before.select(finite.nonzero()[:, 0])
                 if not len(samples):
                     break
-            cycle = self._cycle(u, m)
-            square = (force * cycle(force)).sum(dim=0)
+            cycle: Cycle = self._cycle(u, m) if before is None else before
+            z = cycle(force)
+            square = (force * z).sum(dim=0)
             if bool((square < 0).any()):
                 cycle = solver.prepare(m)
-                square = (force * cycle(force)).sum(dim=0)
+                z = cycle(force)
+                square = (force * z).sum(dim=0)
             size = square.clamp_min(0.0).sqrt()
-            scale = solver.reduced(load)
-            scale = (scale * cycle(scale)).sum(dim=0).clamp_min(0.0).sqrt()
-            reference = torch.maximum(scale, size if reference is None else reference)
-            small = size <= self.rtol * reference
+            if reference is None:
+                scale = solver.reduced(load)
+                scale = (scale * cycle(scale)).sum(dim=0).clamp_min(0.0).sqrt()
+                reference = torch.maximum(scale, size)
+            small = size <= rtol * reference
             self.reduction[samples] = size / torch.where(reference > 0, reference, torch.ones_like(reference))
             if bool(small.any()):
                 done.append(samples[small])
                 kept = (~small).nonzero()[:, 0]
                 samples, u, m, load = samples[kept], u[kept], m[kept], load[kept]
-                force, size, reference = force[:, kept], size[kept], reference[kept]
+                force, z, size, reference = force[:, kept], z[:, kept], size[kept], reference[kept]
                 cycle = cycle.select(kept)
                 if not len(samples):
                     break
             reached = size / reference
             inner = torch.minimum(reached, torch.full_like(reached, 0.01)).clamp_min(1e-8)
-            inner = torch.maximum(inner, 0.1 * self.rtol / reached)
+            inner = torch.maximum(inner, 0.1 * rtol / reached)
             step, how = conjugate_gradients(
-                solver.action(u, m), cycle, -force, inner, None, self.maxiter, truncate=True
+                solver.action(u, m), cycle, -force, inner, None, self.maxiter, truncate=True, first=-z
             )
             self.counts["iterations"][samples] += how.iterations
             self.counts["newton"][samples] += 1
@@ -133,6 +142,7 @@ class Newton:
             samples, reference = samples[ok], reference[ok]
             if not len(samples):
                 break
+            before = cycle.select(ok.nonzero()[:, 0]) if bool((reached < _NEAR).all()) else None
         return torch.cat(done).sort().values if done else samples[:0]
 
     def _search(

@@ -28,7 +28,8 @@ class SolverInfo:
 
     Args:
         iterations: of conjugate gradients; for nonlinear problems, of all Newton steps together.
-        reduction: norm √(rᵀBr) of the residual, B a cycle, over that of the right-hand side.
+        reduction: norm √(rᵀBr) of the residual, B a cycle, over that of the right-hand side or, of a linear
+            problem from a guess, over the energy norm of û.
         converged: whether `reduction` is below the tolerance.
         newton: Newton steps; zero for linear problems.
         load_steps: that converged; zero for linear problems.

@@ -1,0 +1,107 @@
+"""The variational DeepONet: bounds that hold whatever it learned, and its derivative."""
+
+import numpy as np
+import pytest
+import torch
+from cells import MATRIX, GridCell
+from test_imports import WITHOUT_FEM, run_without
+
+import spon
+from spon.multiscale.vpionet import VariationalDeepONet
+
+LIMIT = 0.04
+QUICK = {"points": 200, "strains": 30, "refinement_points": 400}
+
+
+def cases(count, seed, limit=LIMIT):
+    return torch.as_tensor(spon.latin_hypercube(count, 3, limit, seed))
+
+
+def relative(found, exact):
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+@pytest.fixture(scope="module")
+def solved():
+    cell = GridCell(6)
+    return cell, spon.take_snapshots(cell, cases(8, 0))
+
+
+def potential(model, strain, strains):
+    values = model.fields.potentials(strains)
+    return values @ model.fields.weights
+
+
+@pytest.fixture(scope="module")
+def trained(solved):
+    cell, snapshots = solved
+    return VariationalDeepONet.fit(cell, snapshots, rank=6, steps=300, refinements=100, **QUICK)
+
+
+@pytest.mark.parametrize("steps", [0, 300])
+def test_potential_is_never_below_the_finite_element_minimum(solved, trained, steps):
+    cell, snapshots = solved
+    model = trained if steps else VariationalDeepONet.fit(cell, snapshots, rank=6, steps=0, refinements=0)
+    strain = snapshots.strains
+    least = potential(model, strain, cell.strains(strain, snapshots.fluctuations))
+    found = potential(model, strain, model.local(strain)[0])
+    uniform = potential(model, strain, strain[:, None].expand(-1, len(cell.weights), -1))
+    assert (found >= least * (1 - 1e-12)).all()
+    if steps:
+        assert ((found - least) < 0.5 * (uniform - least)).all()
+
+
+def test_displacements_are_periodic_and_have_the_strains(solved, trained):
+    cell = solved[0]
+    strain = cases(4, 2)
+    u = trained.fluctuation(strain)
+    strains = cell.strains(strain, u.detach())
+    assert relative(trained.local(strain)[0], strains) < 1e-12
+    m = int(np.sqrt(len(cell.node_coordinates)))
+    grid = u.detach().reshape(4, m, m, 2)
+    assert (grid[:, 0] - grid[:, -1]).abs().max() < 1e-13 * grid.abs().max()
+    assert (grid[:, :, 0] - grid[:, :, -1]).abs().max() < 1e-13 * grid.abs().max()
+    assert grid.std() > 0
+
+
+def test_training_brings_the_stress_nearer(solved, trained):
+    cell, snapshots = solved
+    untrained = VariationalDeepONet.fit(cell, snapshots, rank=6, steps=0, refinements=0)
+    unseen = spon.take_snapshots(cell, cases(6, 3))
+    before, after = (
+        relative(m.respond(unseen.strains).stress, unseen.macro_stresses) for m in (untrained, trained)
+    )
+    assert after < 0.5 * before
+    assert after < 0.05
+
+
+def test_tangent_is_the_derivative_of_the_mean_stress(trained):
+    strain, h = cases(5, 4), 1e-6
+    found = trained.respond(strain)
+    assert relative(found.stress, trained.fields.average(trained.local(strain)[1])) < 1e-13
+    for k, direction in enumerate(torch.eye(3).double()):
+        up, down = (trained.respond(strain + s * h * direction).stress for s in (1, -1))
+        assert relative((up - down) / (2 * h), found.tangent[:, :, k]) < 1e-7
+
+
+def test_homogeneous_cell_is_nearly_its_law():
+    cell = GridCell(3, inclusion=MATRIX)
+    snapshots = spon.take_snapshots(cell, cases(4, 5))
+    model = VariationalDeepONet.fit(cell, snapshots, rank=2, steps=300, refinements=50, **QUICK)
+    stress, tangent = MATRIX.response(cases(6, 6))
+    found = model.respond(cases(6, 6))
+    assert relative(found.stress, stress) < 1e-2
+    assert relative(found.tangent, tangent) < 5e-2
+
+
+def test_a_file_answers_to_the_bit_and_without_dolfinx(trained, tmp_path):
+    path, strain = tmp_path / "vpionet.pt", cases(25, 8)
+    trained.save(path)
+    found, again = trained.respond(strain), spon.load_surrogate(path).respond(strain)
+    for name in ("stress", "tangent", "indicator", "failed"):
+        assert torch.equal(getattr(found, name), getattr(again, name))
+    result = run_without(WITHOUT_FEM, f"import spon; print(spon.load_surrogate({str(path)!r}).strain_size)")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] == "3"
+    with pytest.raises(spon.SponError, match=r"0 products; allowed: 1 or more"):
+        VariationalDeepONet.fit(None, None, rank=0)
