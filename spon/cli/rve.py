@@ -9,9 +9,7 @@ from typing import Any
 from spon.cli.rve_surrogates import add_actions
 from spon.errors import SponError
 
-__all__ = ["COMPONENTS", "add_parser", "cell"]
-
-COMPONENTS = {3: ("xx", "yy", "xy"), 6: ("xx", "yy", "zz", "yz", "xz", "xy")}
+__all__ = ["add_parser", "cell"]
 
 
 def add_parser(verbs: Any) -> None:
@@ -87,6 +85,8 @@ def cell(mesh: str, laws: str | None, degree: int, comm: Any) -> Any:
 
 
 def _numbers(text: str) -> list[float]:
+    from spon.multiscale.voigt import COMPONENTS
+
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -97,6 +97,8 @@ def _numbers(text: str) -> list[float]:
 
 
 def _described(strain: Any, found: Any, case: int) -> list[str]:
+    from spon.multiscale.voigt import COMPONENTS
+
     names = COMPONENTS[len(strain)]
     lines = [
         "strain   " + "".join(f"{name:>3} {v:<12.6g}" for name, v in zip(names, strain.tolist(), strict=True))

@@ -158,7 +158,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
 
 def _described(errors: Any) -> list[str]:
-    from spon.cli.rve import COMPONENTS
+    from spon.multiscale.voigt import COMPONENTS
 
     names = COMPONENTS[len(errors.macro)]
     lines = [

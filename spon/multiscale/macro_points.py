@@ -14,11 +14,9 @@ from spon.fem import reference
 from spon.fem.mesh import TaggedMesh
 from spon.multiscale.voigt import DIMENSIONS
 
-__all__ = ["COMPONENTS", "MacroPoints"]
+__all__ = ["MacroPoints"]
 
 Floats = npt.NDArray[np.float64]
-
-COMPONENTS = {3: ("xx", "yy", "xy"), 6: ("xx", "yy", "zz", "yz", "xz", "xy")}
 
 
 class MacroPoints:

@@ -16,10 +16,10 @@ from spon.fem.mesh import TaggedMesh
 from spon.fem.output.write import write
 from spon.fem.spaces import CanonicalSpace, lagrange_element
 from spon.multiscale.rve import RVE
+from spon.multiscale.voigt import COMPONENTS
 
 __all__ = ["write_local_fields"]
 
-_COMPONENTS = {2: ("xx", "yy", "xy"), 3: ("xx", "yy", "zz", "yz", "xz", "xy")}
 _SUFFIXES = (".vtu", ".xdmf", ".png")
 
 
@@ -57,7 +57,7 @@ def write_local_fields(path: str | Path, rve: RVE, macro: Tensor, fluctuation: T
     for name, values in (("strain", strain), ("stress", stress)):
         local = values[0].numpy().reshape(*rve.cell_weights.shape, -1)
         means = np.einsum("cq,cqi->ic", share, local)
-        for component, mean in zip(_COMPONENTS[d], means, strict=True):
+        for component, mean in zip(COMPONENTS[len(macro)], means, strict=True):
             fields[f"{name}_{component}"] = (constant, mean)
     write(path, None, fields)
 

@@ -14,8 +14,9 @@ from dolfinx import fem
 from spon.fem.canonical import CanonicalOrder
 from spon.fem.output import write
 from spon.multiscale.macro_newton import LoadStep
-from spon.multiscale.macro_points import COMPONENTS, MacroPoints
+from spon.multiscale.macro_points import MacroPoints
 from spon.multiscale.micro_calls import MicroState
+from spon.multiscale.voigt import COMPONENTS
 
 __all__ = ["TwoScaleSolution"]
 

@@ -11,9 +11,17 @@ from torch import Tensor
 
 from spon.errors import SponError
 
-__all__ = ["DIMENSIONS", "deviatoric_projection", "deviatoric_square", "require_strain", "trace"]
+__all__ = [
+    "COMPONENTS",
+    "DIMENSIONS",
+    "deviatoric_projection",
+    "deviatoric_square",
+    "require_strain",
+    "trace",
+]
 
 DIMENSIONS = {3: 2, 6: 3}  # components → dimension of space
+COMPONENTS = {3: ("xx", "yy", "xy"), 6: ("xx", "yy", "zz", "yz", "xz", "xy")}
 
 
 def require_strain(strain: Tensor, size: int | None = None) -> None:
