@@ -24,8 +24,14 @@ def normalised(strain: Tensor, box: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def labels(reduced: ReducedRVE, samples: int, seed: int) -> tuple[Tensor, Minimum]:
+def labels(reduced: ReducedRVE, samples: int, seed: int, small: bool = False) -> tuple[Tensor, Minimum]:
     """Return strains of a Latin hypercube in the trained box, (samples, n), and the equilibria there.
+
+    Args:
+        reduced: cell.
+        samples: number.
+        seed: of the hypercube.
+        small: every other strain shrinks, by 1 to 0.
 
     Raises:
         SponError: no sample asked for, or one without equilibrium.
@@ -33,6 +39,8 @@ def labels(reduced: ReducedRVE, samples: int, seed: int) -> tuple[Tensor, Minimu
     unit = torch.as_tensor(latin_hypercube(samples, reduced.strain_size, 0.5, seed)) + 0.5
     low, high = reduced.box
     strain = low + (high - low) * unit.to(low.device)
+    if small:
+        strain[1::2] *= torch.linspace(1, 0, len(strain[1::2]) + 1, dtype=strain.dtype)[:-1, None].to(strain)
     parts = [ReducedRVE.minimum(reduced, part) for part in strain.split(_AT_ONCE)]
     found = joined(parts, torch.arange(samples, device=low.device))
     if not found.converged.all():

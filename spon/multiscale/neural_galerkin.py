@@ -82,9 +82,8 @@ class NeuralGalerkin(ReducedRVE):
         return learned
 
     def amplitudes(self, strain: Tensor) -> Tensor:
-        """Return the guess, (batch, r), at strains (batch, n)."""
-        guess: Tensor = features(strain) @ self.guess + self.network(normalised(strain, self.box))
-        return guess
+        """Return the guess, (batch, r), at strains (batch, n): zero without strain."""
+        return features(strain) @ self.guess + from_rest(self.network, strain, self.box)
 
     def minimum(self, strain: Tensor) -> Minimum:
         """Return amplitudes and response at strains (batch, n).
@@ -134,7 +133,8 @@ def learn_amplitudes(
 ) -> NeuralGalerkin:
     """Train a network on amplitudes that the reduced cell finds; no finite-element solution is needed.
 
-    The loss is the squared error of the amplitudes: by the modes' norm that is its energy. L-BFGS.
+    The loss is the squared error of the amplitudes, by the modes' norm its energy, relative to the squared
+    strain: a cell that is hardly strained counts as much as others. L-BFGS.
 
     Args:
         reduced: cell.
@@ -146,18 +146,34 @@ def learn_amplitudes(
     Raises:
         SponError: no sample, or the reduced cell finds no equilibrium.
     """
-    strain, found = labels(reduced, samples, seed)
+    strain, found = labels(reduced, samples, seed, small=True)
     rest = found.amplitudes - features(strain) @ reduced.guess
     scale = rest.square().mean().sqrt().clamp_min(torch.finfo(rest.dtype).tiny)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make_network(reduced.strain_size, reduced.rank).to(strain.device)
-    x, target = normalised(strain, reduced.box), rest / scale
-    minimise_loss(network, lambda: (network(x) - target).square().mean(), iterations)
+    weight = 1 / strain.norm(dim=1, keepdim=True).clamp_min(1e-3 * reduced.box.abs().max())
+    weight /= weight.mean()
+    target = rest / scale
+
+    def loss() -> Tensor:
+        return (weight * (from_rest(network, strain, reduced.box) - target)).square().mean()
+
+    minimise_loss(network, loss, iterations)
     with torch.no_grad():
         for parameter in network[-1].parameters():
             parameter *= scale
     return NeuralGalerkin(reduced, network.requires_grad_(False), newton_steps)
+
+
+def from_rest(network: nn.Module, strain: Tensor, box: Tensor) -> Tensor:
+    """Return what a network gives at strains (batch, n), less what it gives without strain, (batch, r).
+
+    So a cell at rest is in equilibrium, and relative errors stay bounded at small strains.
+    """
+    x = normalised(torch.cat([strain, strain.new_zeros(1, strain.shape[1])]), box)
+    values: Tensor = network(x)
+    return values[:-1] - values[-1:]
 
 
 def make_network(strain_size: int, rank: int) -> nn.Sequential:

@@ -31,6 +31,7 @@ class Shifted(torch.nn.Module):
         strain = low + (high - low) * (x + 1) / 2
         found = reduced.minimum(strain).amplitudes
         error = found.abs().max() * torch.linspace(-1, 1, reduced.rank).double()
+        error = error * (strain.norm(dim=1, keepdim=True) / LIMIT)  # none at rest
         return found + self.size * error - spon.multiscale.reduced.features(strain) @ reduced.guess
 
 
@@ -108,6 +109,16 @@ def test_indicator_sees_what_the_network_misses(reduced, learned):
     error = (found.stress - reduced.respond(strain).stress).norm(dim=1) / found.stress.norm(dim=1)
     assert (found.indicator > 0.3 * error).all()
     assert found.indicator.median() > 10 * exact.median()
+
+
+def test_at_rest_nothing_is_in_doubt(reduced, learned):
+    strain = torch.cat([torch.zeros(1, 3).double(), *(10.0**-k * cases(5, 4) for k in range(8))])
+    found = learned.respond(strain)
+    assert torch.equal(learned.amplitudes(strain[:1]), torch.zeros(1, learned.rank).double())
+    assert found.stress[0].abs().max() == 0
+    assert found.indicator[0] == 0
+    whole = reduced.respond(strain).indicator
+    assert (found.indicator <= 1.05 * whole).all()  # relative, also at small strains
 
 
 def test_strains_outside_are_minimised(reduced, learned):
