@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "ReducedRVE", "reduce_rve"]
 
 
+_AT_REST = 1e-9
 _FITTED = 500  # equilibria that the first amplitudes are fitted to
 
 
@@ -207,8 +208,11 @@ class ReducedRVE(Surrogate):
         within = (found.sensitivity.transpose(1, 2) @ force[:, n : n + self.rank, None]).squeeze(2)
         correction = force[:, :n] + within - found.stress
         further = force[:, n + self.rank :].square().sum(1) * self.fields.volume
-        size = found.stress.norm(dim=1)
-        return _ratio(correction.norm(dim=1), size), _ratio(further, (found.stress * strain).sum(1))
+        least = _AT_REST * self.box.abs().max()  # strain where relative errors end: all else is round-off
+        stiffness = found.tangent.flatten(1).norm(dim=1)
+        size = found.stress.norm(dim=1).clamp_min(least * stiffness)
+        work = (found.stress * strain).sum(1).clamp_min(least**2 * stiffness)
+        return _ratio(correction.norm(dim=1), size), _ratio(further, work)
 
 
 def reduce_rve(
