@@ -96,7 +96,8 @@ def errors(surrogate, tested, outside):
         local = ["–"] * 3
     row |= {f"local {c}": e for c, e in zip(COMPONENTS, local, strict=True)}
     error = (found.stress - tested.macro_stresses).norm(dim=1) / tested.macro_stresses.norm(dim=1)
-    row |= {"rank": float(spearmanr(found.indicator, error).statistic)}
+    constant = bool(found.indicator.min() == found.indicator.max())
+    row |= {"rank": "–" if constant else float(spearmanr(found.indicator, error).statistic)}
     row |= {"covered": 100 * (found.indicator >= error).double().mean().item()}
     for factor, beyond in outside.items():
         found = surrogate.respond(beyond.strains)
