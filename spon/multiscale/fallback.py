@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import torch
 from torch import Tensor
@@ -25,7 +24,8 @@ class WithFallback:
     Args:
         surrogate: quick, with an indicator, unless the threshold is infinite.
         reference: the model that is trusted, such as the finite-element solution of the cell.
-        threshold: largest indicator that is accepted, > 0; `math.inf`: all that are finite.
+        threshold: largest indicator that is accepted, > 0; `math.inf`: all but infinite ones. Where nothing
+            is estimated (nan), a finite threshold is not met.
 
     Attributes:
         calls: how often the reference was asked.
@@ -85,5 +85,6 @@ class WithFallback:
                 f"a threshold of {self.threshold:g} for a surrogate without an indicator; allowed: inf, or a "
                 "surrogate with one"
             )
-        accepted = answer.indicator <= min(self.threshold, sys.float_info.max)
-        return doubt | ~accepted  # also where the indicator is nan
+        if math.isinf(self.threshold):
+            return doubt | answer.indicator.isposinf()
+        return doubt | ~(answer.indicator <= self.threshold)  # also where the indicator is nan

@@ -119,7 +119,8 @@ class Surrogate(nn.Module, ABC):
             where: not used.
 
         Returns:
-            With the indicator infinite outside the trained box and where there is no answer.
+            With the indicator infinite outside the trained box and where there is no answer, nan where the
+            surrogate estimates nothing.
 
         Raises:
             SponError: a strain of another length or type.
@@ -130,8 +131,8 @@ class Surrogate(nn.Module, ABC):
             return Response(strain, strain[:, :, None] * strain[:, None], none, none.bool())
         parts = [self.respond_within(part) for part in strain.split(self.batch)]
         failed = torch.cat([part.failed for part in parts])
-        none = torch.zeros_like(strain[:, 0])
-        indicator = torch.cat([p.indicator for p in parts if p.indicator is not None] or [none])
+        unknown = torch.full_like(strain[:, 0], torch.nan)
+        indicator = torch.cat([p.indicator for p in parts if p.indicator is not None] or [unknown])
         return Response(
             torch.cat([part.stress for part in parts]),
             torch.cat([part.tangent for part in parts]),
@@ -181,9 +182,8 @@ def load_surrogate(path: str | Path, device: str | torch.device = "cpu") -> Surr
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
         found, name, content = whole["format"], whole["surrogate"], whole["content"]
-    except Exception as error:  # torch raises many kinds
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SponError(f"{path}: not a readable surrogate: {first}") from error
+    except Exception as error:  # torch raises many kinds, with advice that does not apply
+        raise SponError(f"{path}: not a readable surrogate; allowed: what spon rve train writes") from error
     if found != FORMAT:
         raise SponError(f"{path}: surrogate format {found}; allowed: {FORMAT}")
     try:

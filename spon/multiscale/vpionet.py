@@ -64,7 +64,7 @@ class VariationalDeepONet(Surrogate):
     and of the snapshots the range of the strains alone. (½ σ : ε, as in the paper, is not the potential of a
     nonlinear law.) Stresses follow from the laws, so equilibrium is not exact; macroscopic ones are their
     mean over all points of the cell, which is slow, with the derivative by automatic differentiation. There
-    is no estimate of the error: the indicator only tells what leaves the trained box.
+    is no estimate of the error: the indicator is nan, and infinite outside the trained box.
 
     Args:
         fields: cell with the strains of t as its modes.

