@@ -1,5 +1,8 @@
 """Tuned solves: whichever arm it was, the solution is that of a factorisation, and the log says all."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import ufl
@@ -68,6 +71,13 @@ class Systems:
 def patient(monkeypatch):
     """No arm is stopped for being slow: the test does not depend on the clock."""
     monkeypatch.setattr(spon.TunedSolver, "_budget", lambda solver, early: np.inf)
+
+
+@pytest.fixture
+def steady(monkeypatch):
+    """Time is counted in looks at the clock: costs do not depend on what else the machine does."""
+    ticks = itertools.count()
+    monkeypatch.setattr("spon.fem.arms.time", SimpleNamespace(perf_counter=lambda: 1e-3 * next(ticks)))
 
 
 KINDS = ["diffusion", "elasticity", "advection", "indefinite", "singular"]
@@ -269,6 +279,7 @@ def test_an_arm_that_is_stopped_is_replaced_by_the_quickest(monkeypatch):
 
 
 @pytest.mark.mpi
+@pytest.mark.usefixtures("steady")
 def test_trials_are_divided_and_what_others_know_is_not_tried():
     systems = Systems("diffusion", n=6)
     arms = [Arm(name, JACOBI) for name in "abcde"]
