@@ -9,6 +9,7 @@ from dolfinx import fem
 from spon.constraint import Constraint
 from spon.fem.assembly import assembled, assembled_vector
 from spon.fem.canonical import CanonicalOrder
+from spon.fem.linearity import multilinear
 from spon.fem.solver import ConstrainedSolver
 
 __all__ = ["solve"]
@@ -30,8 +31,11 @@ def solve(order: CanonicalOrder, a: Any, L: Any, constraint: Constraint, **setti
         u, a `dolfinx.fem.Function` in the space, ghosts up to date.
 
     Raises:
-        SponError: the solver did not converge, and what `ConstrainedSolver` refuses.
+        SponError: forms that are not linear in their arguments; the solver did not converge, and what
+            `ConstrainedSolver` refuses.
     """
+    multilinear(a, 2, "a", "a(u, v) linear in u and in v")
+    multilinear(L, 1, "L", "L(v) linear in v")
     matrix, rhs = assembled(a), assembled_vector(L)
     u = fem.Function(order.space)
     try:

@@ -150,6 +150,22 @@ def test_singular_systems_have_the_solution_of_mean_zero(options, shape):
 
 
 @pytest.mark.mpi
+def test_forms_that_are_not_linear_are_refused():
+    mesh = TaggedMesh(box("triangle", 3), WORLD)
+    space = spon.lagrange(mesh)
+    u, v, w = ufl.TrialFunction(space), ufl.TestFunction(space), fem.Function(space)
+    good = (u * v * ufl.dx, v * ufl.dx)
+    for a, L, message in [
+        (u * v**2 * ufl.dx, good[1], "a is not linear in u and v: .*; allowed: a.u, v. linear"),
+        (w * v * ufl.dx, good[1], "a has 1 arguments of UFL; allowed: two"),
+        (good[0], (1 + v) * ufl.dx, "L is not linear in v: .*; allowed: L.v. linear in v"),
+        (good[0], 1.0, "L has 0 arguments of UFL; allowed: one"),
+    ]:
+        with pytest.raises(spon.SponError, match=message):
+            spon.solve(spon.CanonicalOrder(mesh, space), a, L, spon.dirichlet(mesh, space, {"left": 0.0}))
+
+
+@pytest.mark.mpi
 def test_failures_are_named():
     mesh = TaggedMesh(mapped(shuffled(box("triangle", 5)), curved), WORLD)
     space = spon.lagrange(mesh)

@@ -170,6 +170,14 @@ def test_a_tangent_that_is_not_definite_gives_no_estimate_but_is_corrected(case)
     assert float(c.error(corrected.values).max()) <= 1e-6
 
 
+def test_a_prediction_that_is_worse_than_none_is_not_started_from(case):
+    c = case("hyperelasticity")
+    q = torch.stack([c.predictions["mixed"][0], -c.u[1], c.predictions["mixed"][2]])
+    found = c.certificate.correct(q, c.m, None, 1e-6, compare=True)
+    assert (found.iterations == found.from_zero).tolist() == [False, True, False]
+    assert float(c.error(found.values).max()) <= 1e-6
+
+
 def test_the_least_ritz_value_is_the_least_eigenvalue(case):
     c = case("square")
     solver = c.certificate.solver

@@ -13,10 +13,10 @@ from ufl.algorithms import expand_derivatives
 from spon.errors import SponError
 from spon.fem.galerkin import SMOOTHING, distributed, free_prolongations
 from spon.fem.krylov import direct
+from spon.fem.linearity import linear_form
 from spon.fem.nullspace import constants, span
 from spon.fem.petsc_options import PrefixedOptions
 from spon.fem.reduced_form import ReducedForm
-from spon.physics.assembled.linearity import linear_form
 from spon.physics.assembled.problem import Problem
 
 __all__ = ["METHODS", "OPERATORS", "Linearised"]

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from ufl.algorithms import expand_derivatives
 
 from spon.errors import SponError, agree
-from spon.physics.assembled.linearity import linear_form
+from spon.fem.linearity import linear_form
 from spon.physics.assembled.problem import Problem
 
 __all__ = ["Residual"]

@@ -12,8 +12,8 @@ from dolfinx.fem import petsc
 from petsc4py import PETSc
 
 from spon.fem.affine import AffineReduction
+from spon.fem.linearity import linear_form
 from spon.fem.newton import NewtonSolver
-from spon.physics.assembled.linearity import linear_form
 
 __all__ = ["LinearSystem", "NonlinearSystem"]
 

@@ -54,7 +54,8 @@ class KernelCertificate(Certificate):
     at most (rᵀBr / μ)^½ for every μ ≤ λ_min(BA) (Meurant & Tichý 2019, Numer. Algorithms 82); μ is a quarter
     of the least Ritz value after three iterations or more, an estimate with a margin, and r is computed anew.
     Nonlinear ones by Newton's method, where 2‖δ‖, δ the next correction, bounds the error if later ones
-    at least halve (Deuflhard 2011, Newton Methods for Nonlinear Problems, section 2.1).
+    at least halve (Deuflhard 2011, Newton Methods for Nonlinear Problems, section 2.1). A prediction whose
+    potential is not below that at rest is no better than none: these samples are solved in load steps.
 
     Args:
         discretisation: of the model.
@@ -210,13 +211,20 @@ class KernelCertificate(Certificate):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Solve by Newton's method, from zero where that fails; return fields, iterations and bounds."""
         solver = self.solver
-        none = torch.zeros_like(shift)
-        found, info = solver.primal(none, m, shift, rtol, u, 200)
-        taken = info.iterations
-        failed = ~info.converged & (info.reduction > 1e-6)  # not of round-off
-        if u is not None and bool(failed.any()):
-            again, more = solver.primal(none[failed], m[failed], shift[failed], rtol, None, 200)
-            found[failed], taken[failed] = again, taken[failed] + more.iterations
+        found, taken = shift.clone(), torch.zeros(len(m), dtype=torch.int64, device=m.device)
+        below = torch.zeros_like(taken, dtype=torch.bool)
+        if u is not None:
+            below = solver.kernel.energy(u, m) < solver.kernel.energy(shift, m)
+        failed = ~below
+        if u is not None and bool(below.any()):
+            rhs = torch.zeros_like(shift[below])
+            found[below], info = solver.primal(rhs, m[below], shift[below], rtol, u[below], 200)
+            taken[below] = info.iterations
+            failed[below] = ~info.converged & (info.reduction > 1e-6)  # not of round-off
+        if bool(failed.any()):
+            rhs = torch.zeros_like(shift[failed])
+            found[failed], info = solver.primal(rhs, m[failed], shift[failed], rtol, None, 200)
+            taken[failed] += info.iterations
         force = solver.reduced(-solver.kernel.residual(found, m))
         cycle, action = solver.prepare(m, found), solver.action(found, m)
         delta, how = conjugate_gradients(action, cycle, force, _INNER_RTOL)
