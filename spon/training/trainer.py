@@ -27,6 +27,7 @@ from spon.training.physics_loss import PhysicsLoss
 from spon.training.samples import Samples, on_mesh
 from spon.training.schedule import Stopwatch, learning_rate_factor
 from spon.training.settings import Training
+from spon.training.validation import Validation
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -106,9 +107,10 @@ class Trainer:
             norm = (self.settings.loss,) if labels else ()
             self._fingerprints = [d.discretisation.fingerprint for d in (*data, *validation)]
             self._samples = [Samples(on_mesh(model, d), d, norm, p) for d, p in pairs]
-            self._validation = [
+            checks = [
                 Samples(on_mesh(model, d), d, norms, p) for d, p in zip(validation, checked, strict=True)
             ]
+            self._validation = Validation(checks, self.settings, self.ranks, self._device)
             p = self._parameters = [p for p in model.parameters() if p.requires_grad]
             self._gradients = Gradients(self._samples, p, self.settings, self.ranks)
             if p and self.settings.precision == "bfloat16":
@@ -179,7 +181,7 @@ class Trainer:
     def _compiled(self) -> Any:
         if not (self.settings.compile and self._parameters):
             return nullcontext()
-        models = {id(s.model): s.model for s in (*self._samples, *self._validation)}.values()
+        models = {id(s.model): s.model for s in (*self._samples, *self._validation.samples)}.values()
         processors = [model.processor for model in models]
         return compiled(processors, self._gradients.try_out, self.ranks, self._display.say)
 
@@ -291,8 +293,8 @@ class Trainer:
         best = False
         if self._validation:
             with self._average.applied():
-                errors = self._errors()
-                chosen = self._chosen(errors)
+                errors = self._validation.errors()
+                chosen = self._validation.loss(errors)
                 best = self.history.best is None or chosen < self.history.best.error
                 if best:
                     state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
@@ -303,35 +305,6 @@ class Trainer:
         row = Row(p.epoch, p.step, p.seconds, rate, loss, errors.get("l2"), errors.get("h1"), best)
         self.history.rows.append(row)
         self._display.validated(row, self._fraction() if self._parameters else 1.0)
-
-    @torch.no_grad()
-    def _errors(self) -> dict[str, float]:
-        """Mean relative errors, and physics loss, over the validation samples, each measured once."""
-        ranks, found = self.ranks, []
-        with agree(ranks):
-            for samples in self._validation:
-                samples.model.eval()
-                parts = torch.arange(len(samples), device=self._device).split(self.settings.microbatch)
-                for part in parts[ranks.rank :: ranks.size]:
-                    predicted = samples.predicted(part)
-                    measured = [samples.relative(n, predicted, part) for n in samples.norms]
-                    if samples.physics is not None:
-                        measured.append(samples.physics(predicted, part))
-                    found.append([values.cpu().tolist() for values in measured])
-        gathered = [part for rank in ranks.allgather(found) for part in rank]
-        names = [*self._validation[0].norms]
-        if self._validation[0].physics is not None:
-            names.append(self.settings.physics_loss)
-        return {
-            name: math.fsum(e for part in gathered for e in part[k]) / sum(map(len, self._validation))
-            for k, name in enumerate(names)
-        }
-
-    def _chosen(self, errors: dict[str, float]) -> float:
-        """The loss of the validation samples, by which the best model is chosen."""
-        s = self.settings
-        labels = s.label_weight * errors[s.loss] if s.label_weight > 0 else 0.0
-        return labels + ((1 - s.label_weight) * errors[s.physics_loss] if s.label_weight < 1 else 0.0)
 
     def _restore_best(self) -> None:
         if self.history.best is not None:

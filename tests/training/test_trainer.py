@@ -238,13 +238,13 @@ def test_time_bounds_the_run_and_the_schedule(problem, dataset, lbfgs):
 
 def rising(trainer, monkeypatch):
     """Let the validation errors rise after the first one; the parameters that belong to it."""
-    kept, errors = [], trainer._errors
+    kept, errors = [], trainer._validation.errors
 
     def found():
         kept.append([p.detach().clone() for p in trainer._parameters])
         return {name: error + len(kept) for name, error in errors().items()}
 
-    monkeypatch.setattr(trainer, "_errors", found)
+    monkeypatch.setattr(trainer._validation, "errors", found)
     return kept
 
 
