@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -59,40 +59,43 @@ def run(chosen: argparse.Namespace) -> None:
     from spon.training.distributed import TorchRanks
     from spon.training.interruption import Interrupted
 
-    with _ranks(chosen) as ranks:
-        try:
-            _train(chosen, ranks)
-        except Interrupted as stop:
-            if ranks.rank == 0:
-                print(f"{stop}; the same command goes on", file=sys.stderr, flush=True)
-            sys.exit(128 + stop.signal)
-        except SponError as error:
-            if not isinstance(ranks, TorchRanks):
-                raise
-            if ranks.rank == 0:  # before any ends, since torchrun ends all as soon as one does
-                print(f"spon: error: {error}", file=sys.stderr, flush=True)
-            ranks.allgather(None)
-            sys.exit(2)
+    ranks, status = _ranks(chosen), 0
+    by_torchrun = isinstance(ranks, TorchRanks)
+    try:
+        _train(chosen, ranks)
+    except Interrupted as stop:
+        if ranks.rank == 0:
+            print(f"{stop}; the same command goes on", file=sys.stderr, flush=True)
+        status = 128 + stop.signal
+    except SponError as error:
+        if not by_torchrun:
+            raise
+        if ranks.rank == 0:
+            print(f"spon: error: {error}", file=sys.stderr, flush=True)
+        status = 2
+    except BaseException:
+        if not by_torchrun:
+            raise
+        traceback.print_exc()
+        ranks.abort(1)
+    if by_torchrun:
+        ranks.leave(status)
+    if status:
+        sys.exit(status)
 
 
-@contextlib.contextmanager
-def _ranks(chosen: argparse.Namespace) -> Iterator[Any]:
-    """The processes that mpirun or torchrun started, or this one alone."""
+def _ranks(chosen: argparse.Namespace) -> Any:
+    """Return the processes that mpirun or torchrun started, or this one alone."""
     from spon.training.distributed import MpiRanks, Ranks, TorchRanks, started_by_torchrun
 
-    ranks: Any = Ranks()
     if started_by_torchrun():
-        ranks = TorchRanks("cuda" if (chosen.device or "").startswith("cuda") else "cpu")
-    else:
-        with contextlib.suppress(ImportError):  # no MPI: one process
-            from mpi4py import MPI
+        return TorchRanks("cuda" if (chosen.device or "").startswith("cuda") else "cpu")
+    with contextlib.suppress(ImportError):  # no MPI: one process
+        from mpi4py import MPI
 
-            if MPI.COMM_WORLD.size > 1:
-                ranks = MpiRanks(MPI.COMM_WORLD)
-    try:
-        yield ranks
-    finally:
-        ranks.close()
+        if MPI.COMM_WORLD.size > 1:
+            return MpiRanks(MPI.COMM_WORLD)
+    return Ranks()
 
 
 def _train(chosen: argparse.Namespace, ranks: Any) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -46,9 +47,6 @@ class Ranks:
         machines = self.allgather(platform.node())
         return machines[: self.rank].count(machines[self.rank])
 
-    def close(self) -> None:
-        """Leave; no calls after this one."""
-
 
 class MpiRanks(Ranks):
     """The ranks of an MPI communicator; tensors on a GPU travel by host copies.
@@ -75,7 +73,7 @@ class MpiRanks(Ranks):
 
 
 class TorchRanks(Ranks):
-    """The processes that torchrun started: gloo for the CPU, NCCL for GPUs; no MPI.
+    """The processes that torchrun started: gloo for the CPU, NCCL for GPUs; no MPI. They `leave` in the end.
 
     Args:
         device: "cpu" or "cuda", where the tensors will be.
@@ -101,9 +99,25 @@ class TorchRanks(Ranks):
         self._dist.all_gather(found, mine.detach().contiguous())
         return torch.stack(found)
 
-    def close(self) -> None:
-        """End the process group."""
-        self._dist.destroy_process_group()
+    def leave(self, status: int) -> NoReturn:
+        """End this process, once all have come here. Collective.
+
+        Neither `destroy_process_group` nor the end of the interpreter: both wait, while they hold the
+        interpreter's lock, for a thread of gloo that may want it to let go of the last tensor
+        (https://github.com/pytorch/pytorch/issues/75097).
+
+        Args:
+            status: of the process.
+        """
+        self.allgather(None)  # torchrun ends all as soon as one fails
+        self.abort(status)
+
+    @staticmethod
+    def abort(status: int) -> NoReturn:
+        """End this process without the others."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def started_by_torchrun() -> bool:

@@ -180,7 +180,7 @@ def test_torchrun_gives_the_same_to_the_last_bit(data_file, tmp_path):
     torchrun += ["--rdzv-endpoint", str(tmp_path / "store"), "-m", "spon", "train", str(data_file)]
     variables = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     process = start([*torchrun, "-o", str(tmp_path / "two"), *arguments], **variables)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output
     assert "ranks: 2" in output
     assert output.count("data      12 training") == 1  # one of them speaks
@@ -188,7 +188,7 @@ def test_torchrun_gives_the_same_to_the_last_bit(data_file, tmp_path):
     shutil.rmtree(tmp_path / "two")
     torchrun[torchrun.index(str(tmp_path / "store"))] = str(tmp_path / "another")
     bad = start([*torchrun, "-o", str(tmp_path / "two"), "--loss", "max"], **variables)
-    output = bad.communicate(timeout=120)[0]
+    output = bad.communicate(timeout=600)[0]
     assert bad.returncode != 0
     assert output.count("spon: error: loss 'max'; allowed: l2, h1, energy") == 1
 
