@@ -31,7 +31,7 @@ class ConvexPotential(MacroPotential):
         units: A, (terms, n, n).
         scale: v, (terms,), not negative.
         offset: d, (terms,), positive.
-        error: see `MacroPotential`.
+        error, reduction, least: see `MacroPotential`.
     """
 
     kept: ClassVar[tuple[str, ...]] = ("quadratic", "units", "scale", "offset")
@@ -41,9 +41,17 @@ class ConvexPotential(MacroPotential):
     offset: Tensor
 
     def __init__(
-        self, box: Tensor, quadratic: Tensor, units: Tensor, scale: Tensor, offset: Tensor, error: float
+        self,
+        box: Tensor,
+        quadratic: Tensor,
+        units: Tensor,
+        scale: Tensor,
+        offset: Tensor,
+        error: float,
+        reduction: float,
+        least: float,
     ) -> None:
-        super().__init__(box, error)
+        super().__init__(box, error, reduction, least)
         n = self.strain_size
         i, j = torch.triu_indices(n, n)
         squares = units.mT @ units
@@ -83,7 +91,9 @@ class ConvexPotential(MacroPotential):
             terms.factors / size[:, None, None] / reach,
             energy * size**2,
             terms.offset,
-            torch.nan,
+            1.0,
+            1.0,
+            1.0,
         )
 
     def derivatives(self, strain: Tensor) -> tuple[Tensor, Tensor]:

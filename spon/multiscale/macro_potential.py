@@ -31,21 +31,25 @@ _COVERED = 0.95
 class MacroPotential(Surrogate):
     """W(E), even in E, learned from stresses and tangents that the reduced cell finds (Sobolev training).
 
-    The response has to be odd in the strain, as that of all laws of spon is. The indicator is one number for
-    all strains in the trained box: nothing is known of the cell where the potential is asked.
+    The response has to be odd in the strain, as that of all laws of spon is. A least-squares fit
+    leaves about the same error at all strains in the trained box, so the indicator, relative, is that error
+    over the size of the stress, and what the reduced cell estimates of its own.
 
     Args:
         box: (2, n) trained strains.
-        error: relative, of the stress, not exceeded by 95 % of the strains tried.
+        error: of the fit, norm of a stress, not exceeded by 95 % of the strains tried.
+        reduction: relative error of the labels, estimated, not exceeded by 95 % either.
+        least: norm of a stress; smaller ones, down to rest, have the indicator of this one, since there the
+            error falls with the stress.
     """
 
     batch: ClassVar[int] = 500
     settings: ClassVar[tuple[str, ...]] = ReducedRVE.settings
     kept: ClassVar[tuple[str, ...]] = ()  # tensors of the file, arguments of the constructor
 
-    def __init__(self, box: Tensor, error: float) -> None:
+    def __init__(self, box: Tensor, error: float, reduction: float, least: float) -> None:
         super().__init__(box)
-        self.error = error
+        self.error, self.reduction, self.least = error, reduction, least
 
     @abstractmethod
     def derivatives(self, strain: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +58,7 @@ class MacroPotential(Surrogate):
     @classmethod
     @abstractmethod
     def fitted(cls, found: SobolevLabels, box: Tensor, seed: int, *args: Any, **settings: Any) -> Self:
-        """Fit a potential, its error still nan, to labels; all on the processor, in double precision."""
+        """Fit a potential to labels, all float64 and on the CPU; its errors are found later."""
 
     @classmethod
     def fit(
@@ -96,7 +100,7 @@ class MacroPotential(Surrogate):
         box = reduced.box.cpu()
         scaled = SobolevLabels.of(strain.cpu(), found.stress.cpu(), found.tangent.cpu(), box.abs().amax(0))
         potential = cls.fitted(scaled, box, seed, **settings)
-        potential.error = potential._error(reduced, samples, seed + 1)
+        potential._calibrate(reduced, samples, seed + 1)
         return potential.to(reduced.box.device)
 
     def respond_within(self, strain: Tensor) -> Response:
@@ -105,24 +109,29 @@ class MacroPotential(Surrogate):
         tangent = hessian[places(self.strain_size).to(strain.device)].T.reshape(*strain.shape, -1)
         stress = gradient.T
         failed = ~torch.isfinite(stress).all(1)
-        return Response(stress, tangent, torch.full_like(strain[:, 0], self.error), failed)
+        indicator = self.reduction + self.error / stress.norm(dim=1).clamp_min(self.least)
+        return Response(stress, tangent, indicator, failed)
 
     def content(self) -> dict[str, Any]:
         """Return plain values and tensors."""
-        return {name: getattr(self, name).cpu() for name in ("box", *self.kept)} | {"error": self.error}
+        return {name: getattr(self, name).cpu() for name in ("box", *self.kept)} | {
+            "error": self.error,
+            "reduction": self.reduction,
+            "least": self.least,
+        }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
         """Make what `content` described."""
-        return cls(**{name: content[name] for name in ("box", *cls.kept, "error")})
+        return cls(**{name: content[name] for name in ("box", *cls.kept, "error", "reduction", "least")})
 
-    def _error(self, reduced: ReducedRVE, samples: int, seed: int) -> float:
-        """Return the error against other labels, with what these estimate of their own."""
+    def _calibrate(self, reduced: ReducedRVE, samples: int, seed: int) -> None:
+        """Find the errors on other labels."""
         strain, exact = labels(reduced, samples, seed)
-        difference = self.respond(strain.cpu()).stress - exact.stress.cpu()
-        error = difference.norm(dim=1) / exact.stress.cpu().norm(dim=1)
-        own = ReducedRVE.respond_within(reduced, strain).indicator
-        return float((error if own is None else error + own.cpu()).quantile(_COVERED))
+        stress, own = exact.stress.cpu(), ReducedRVE.respond_within(reduced, strain).indicator
+        error = (self.respond(strain.cpu()).stress - stress).norm(dim=1)
+        self.error, self.least = float(error.quantile(_COVERED)), float(stress.norm(dim=1).min())
+        self.reduction = 0.0 if own is None else float(own.quantile(_COVERED))
 
 
 def learn_potential(

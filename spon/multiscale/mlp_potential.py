@@ -32,7 +32,7 @@ class MLPPotential(MacroPotential):
         second: C, (width, width), not negative.
         second_bias: c, (width,).
         last: v, (width,), not negative.
-        error: see `MacroPotential`.
+        error, reduction, least: see `MacroPotential`.
     """
 
     kept: ClassVar[tuple[str, ...]] = _NAMES
@@ -47,8 +47,10 @@ class MLPPotential(MacroPotential):
         second_bias: Tensor,
         last: Tensor,
         error: float,
+        reduction: float,
+        least: float,
     ) -> None:
-        super().__init__(box, error)
+        super().__init__(box, error, reduction, least)
         values = (factor, first, bias, second, second_bias, last)
         for name, value in zip(_NAMES, values, strict=True):
             self.register_buffer(name, value)
@@ -80,7 +82,7 @@ class MLPPotential(MacroPotential):
         reach, root = found.reach, found.energy.sqrt()
         scaled = (root * factor / reach, first / reach, bias, second, second_bias, found.energy * last)
         tensors = {name: value.detach().clone() for name, value in zip(_NAMES, scaled, strict=True)}
-        return cls(box, **tensors, error=torch.nan)
+        return cls(box, **tensors, error=1.0, reduction=1.0, least=1.0)
 
     def derivatives(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return gradient (n, batch) and upper triangle of the Hessian at E (n, batch)."""

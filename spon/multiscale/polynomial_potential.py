@@ -30,7 +30,7 @@ class PolynomialPotential(MacroPotential):
         coefficients: c, in the order of `Monomials`, unit of stress.
         reach: (n,) strains that scale the box.
         degree: the largest |α|, even.
-        error: see `MacroPotential`.
+        error, reduction, least: see `MacroPotential`.
 
     Raises:
         SponError: a degree that is odd or below 2.
@@ -42,9 +42,16 @@ class PolynomialPotential(MacroPotential):
     degree: Tensor
 
     def __init__(
-        self, box: Tensor, coefficients: Tensor, reach: Tensor, degree: Tensor, error: float
+        self,
+        box: Tensor,
+        coefficients: Tensor,
+        reach: Tensor,
+        degree: Tensor,
+        error: float,
+        reduction: float,
+        least: float,
     ) -> None:
-        super().__init__(box, error)
+        super().__init__(box, error, reduction, least)
         n = self.strain_size
         i, j = torch.triu_indices(n, n)
         self.monomials = Monomials(n, int(degree))
@@ -81,7 +88,7 @@ class PolynomialPotential(MacroPotential):
             )
         coefficients = torch.linalg.lstsq(columns.T, found.flat(found.target)[:, None], driver="gelsd")
         values = found.energy * coefficients.solution[:, 0]
-        return cls(box, values, found.reach, torch.tensor(chosen), torch.nan)
+        return cls(box, values, found.reach, torch.tensor(chosen), 1.0, 1.0, 1.0)
 
     def derivatives(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return gradient (n, batch) and upper triangle of the Hessian at E (n, batch)."""

@@ -29,7 +29,7 @@ def drawn(size, seed=0):
     torch.manual_seed(seed)
     root, units = torch.randn(size, size).double(), 30 * torch.randn(5, size, size).double()
     scale, offset = torch.rand(5).double(), torch.tensor([1e-4, 1e-3, 0.1, 1.0, 5.0]).double()
-    return spon.ConvexPotential(box(size), root @ root.T, units, scale, offset, 0.1)
+    return spon.ConvexPotential(box(size), root @ root.T, units, scale, offset, 0.1, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("size", [3, 6])
@@ -53,7 +53,7 @@ def test_it_contains_the_softening_law():
     root = torch.linalg.cholesky(deviatoric_projection(3)).T / MATRIX.alpha2
     scale = torch.tensor([MATRIX.alpha1 * MATRIX.alpha2]).double()
     model = spon.ConvexPotential(
-        box(3), MATRIX.K * torch.outer(one, one), root[None], scale, torch.zeros(1).double(), 0.0
+        box(3), MATRIX.K * torch.outer(one, one), root[None], scale, torch.zeros(1).double(), 0.0, 0.0, 1.0
     )
     found, (stress, tangent) = model.respond(cases(20, 1)), MATRIX.response(cases(20, 1))
     assert relative(found.stress, stress) < 1e-13
