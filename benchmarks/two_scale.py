@@ -12,8 +12,8 @@ u, σ: differences from FE² in %, relative, in the Euclidean norm over the node
 points; "points above": share, in %, of every eighth point whose stress is further from the cell solved at
 the same strain than "threshold", relative; "fallback": points that were solved by finite elements in the
 last iteration, since their indicator exceeds the threshold or their strain leaves the trained box
-(ConvexPotential has one indicator for all strains, and no such row). Offline: 40 snapshots to learn from,
-20 to calibrate indicators on; seconds of both and of the making of the surrogate.
+(ConvexPotential, whose indicator knows the size of the stress alone, has no such row). Offline: 40
+snapshots to learn from, 20 to calibrate indicators on; seconds of both and of the making of the surrogate.
 """
 
 import argparse

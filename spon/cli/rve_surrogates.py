@@ -44,7 +44,8 @@ def add_actions(actions: Any) -> None:
         "--surrogate",
         metavar="NAME",
         default="NeuralGalerkin",
-        help="default: NeuralGalerkin; also ReducedRVE, ConvexPotential, EquiNO, VariationalDeepONet",
+        help="default: NeuralGalerkin; also ReducedRVE, ConvexPotential, PolynomialPotential, MLPPotential, "
+        "EquiNO, VariationalDeepONet",
     )
     add(
         "--modes",

@@ -1,205 +1,111 @@
-"""The macroscopic potential alone: stress and tangent are its derivatives, local fields there are none."""
+"""A convex potential of the macroscopic strain: the quickest of the surrogates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spon.multiscale.fitting import labels, minimise_loss
-from spon.multiscale.micromodel import Response
+from spon.errors import SponError
+from spon.multiscale.convex_fitting import fit_terms
+from spon.multiscale.macro_potential import MacroPotential
 from spon.multiscale.potential import places
-from spon.multiscale.reduced import ReducedRVE, reduce_rve
-from spon.multiscale.snapshots import Snapshots
-from spon.multiscale.surrogate import Surrogate
+from spon.multiscale.sobolev import SobolevLabels
 
-if TYPE_CHECKING:
-    from spon.multiscale.rve import RVE
-
-__all__ = ["ConvexPotential", "learn_potential"]
-
-_COVERED = 0.95
-_SPREAD = 10.0  # strains at which units bend, against the mean strain: from 1/10 to 10 times
+__all__ = ["ConvexPotential"]
 
 
-class ConvexPotential(Surrogate):
-    """W(E) = ½ E · M E + Σ_j v_j g(|A_j E|), g(n) = n − ln(1 + n): convex and even whatever the parameters.
+class ConvexPotential(MacroPotential):
+    """W(E) = ½ E · M E + Σ_j v_j g(√(d_j² + |A_j E|²)), g(m) = m − ln(1 + m): convex and even, always.
 
-    g is that of the softening law (`Deviatoric`), whose second parameter A_j takes in. Stress and tangent
-    are the derivatives in closed form, so the tangent is symmetric and never indefinite. The indicator is one
-    number for all strains in the trained box: nothing is known of the cell where the potential is asked.
+    g is that of the softening law (`Deviatoric`), whose second parameter A_j takes in; with d = 0 a term is
+    such a law. In a cell, strain gathers where the matrix has softened, so that stiffness is lost more
+    abruptly than in any sum of such laws with v ≥ 0: an offset d gives terms that stay nearly linear up to
+    |A E| = d and bend then. √(d² + |A E|²) is convex and g convex and rising, so W is convex whatever the
+    parameters, its tangent symmetric and never indefinite.
 
     Args:
         box: (2, n) trained strains.
         quadratic: M, (n, n), positive semi-definite.
-        units: A, (units, n, n).
-        scale: v, (units,), not negative.
-        error: relative, of the stress, not exceeded by 95 % of the strains tried.
+        units: A, (terms, n, n).
+        scale: v, (terms,), not negative.
+        offset: d, (terms,), positive.
+        error, reduction, least: see `MacroPotential`.
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("rank", "energy", "points", "seed")
+    kept: ClassVar[tuple[str, ...]] = ("quadratic", "units", "scale", "offset")
     quadratic: Tensor
     units: Tensor
     scale: Tensor
+    offset: Tensor
 
-    def __init__(self, box: Tensor, quadratic: Tensor, units: Tensor, scale: Tensor, error: float) -> None:
-        super().__init__(box)
-        self.error = error
-        for name, value in (("quadratic", quadratic), ("units", units), ("scale", scale)):
+    def __init__(
+        self,
+        box: Tensor,
+        quadratic: Tensor,
+        units: Tensor,
+        scale: Tensor,
+        offset: Tensor,
+        error: float,
+        reduction: float,
+        least: float,
+    ) -> None:
+        super().__init__(box, error, reduction, least)
+        n = self.strain_size
+        i, j = torch.triu_indices(n, n)
+        squares = units.mT @ units
+        values = {"quadratic": quadratic, "units": units, "scale": scale, "offset": offset}
+        for name, value in values.items():
             self.register_buffer(name, value)
+        self.register_buffer("_rows", squares.reshape(-1, n).contiguous(), persistent=False)
+        self.register_buffer("_entries", squares[:, i, j].T.contiguous(), persistent=False)
+        self.register_buffer("_constant", quadratic[i, j, None].clone(), persistent=False)
+        self._pairs = list(zip(i.tolist(), j.tolist(), strict=True))
 
     @classmethod
-    def fit(
-        cls,
-        rve: RVE,
-        snapshots: Snapshots,
-        held_back: Snapshots | None = None,
-        units: int = 24,
-        **settings: Any,
+    def fitted(
+        cls, found: SobolevLabels, box: Tensor, seed: int, units: int = 32, iterations: int = 150
     ) -> ConvexPotential:
-        """Reduce a cell and learn its potential.
+        """Fit a potential to labels, see `fit_terms`.
 
         Args:
-            rve: cell.
-            snapshots: load cases to learn from.
-            held_back: load cases to calibrate the indicator of the reduced cell on.
-            units: see `learn_potential`.
-            settings: of `reduce_rve`.
+            found: labels.
+            box: (2, n) trained strains.
+            seed: of the candidates.
+            units: largest number of terms.
+            iterations: of Levenberg and Marquardt's method.
 
         Raises:
-            SponError: see `reduce_rve`, `learn_potential`.
+            SponError: no term.
         """
-        return learn_potential(reduce_rve(rve, snapshots, held_back=held_back, **settings), units)
+        if units < 1:
+            raise SponError(f"a potential of {units} terms; allowed: 1 or more")
+        terms, factor = fit_terms(found, units, iterations, seed)
+        reach, energy = found.reach, found.energy
+        factor = factor / reach
+        size = terms.size
+        return cls(
+            box,
+            energy * factor.T @ factor,
+            terms.factors / size[:, None, None] / reach,
+            energy * size**2,
+            terms.offset,
+            1.0,
+            1.0,
+            1.0,
+        )
 
-    def respond_within(self, strain: Tensor) -> Response:
-        """Return the response to strains (batch, n)."""
-        gradient, hessian = derivatives(strain.T, self.units, self.scale)
-        i, j = torch.triu_indices(self.strain_size, self.strain_size, device=strain.device)
-        hessian = hessian + self.quadratic[i, j, None]
-        tangent = hessian[places(self.strain_size).to(strain.device)].T
-        stress = (gradient + self.quadratic @ strain.T).T
-        indicator = torch.full_like(strain[:, 0], self.error)
-        failed = ~torch.isfinite(stress).all(1)
-        return Response(stress, tangent.reshape(*strain.shape, -1), indicator, failed)
-
-    def content(self) -> dict[str, Any]:
-        """Return plain values and tensors."""
-        names = ("box", "quadratic", "units", "scale")
-        return {name: getattr(self, name).cpu() for name in names} | {"error": self.error}
-
-    @classmethod
-    def from_content(cls, content: Mapping[str, Any]) -> ConvexPotential:
-        """Make what `content` described."""
-        return cls(**{name: content[name] for name in ("box", "quadratic", "units", "scale", "error")})
-
-
-def derivatives(strain: Tensor, units: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradient (n, batch) and upper triangle of the Hessian of Σ v_j g(|A_j E|) at E (n, batch)."""
-    n = len(strain)
-    i, j = torch.triu_indices(n, n, device=strain.device)
-    B = (units[:, :, :, None] * units[:, :, None, :]).sum(1)
-    force = (B.reshape(-1, n) @ strain).reshape(len(scale), n, -1)
-    norm = (strain * force).sum(1).clamp_min(1e-300).sqrt()
-    secant = 1 / (1 + norm)
-    weight = scale[:, None] * secant
-    gradient = (weight[:, None] * force).sum(0)
-    change = (weight * secant / norm)[:, None] * force
-    hessian = [B[:, a, b] @ weight - (change[:, a] * force[:, b]).sum(0) for a, b in zip(i, j, strict=True)]
-    return gradient, torch.stack(hessian)
-
-
-class _Units(nn.Module):
-    """The parameters while they are learned: A and ln v, without dimensions; M follows from them.
-
-    M enters linearly, so for given units it is the solution of a small least-squares problem (variable
-    projection, Golub & Pereyra 1973); eigenvalues of it below zero are penalised.
-    """
-
-    def __init__(self, x: Tensor, gradient: Tensor, hessian: Tensor, units: int) -> None:
-        super().__init__()
-        n = len(x)
-        self.i, self.j = torch.triu_indices(n, n)
-        self.x, self.weights = x, self._weights(gradient, hessian)
-        self.target = self._flat(gradient, hessian)
-        basis = torch.zeros(len(self.i), n, n, dtype=x.dtype)
-        basis[torch.arange(len(self.i)), self.i, self.j] = 1
-        basis[torch.arange(len(self.i)), self.j, self.i] = 1
-        columns = [self._flat(one @ x, one[self.i, self.j, None].expand_as(hessian)) for one in basis]
-        self.Q, self.R = torch.linalg.qr(torch.stack(columns, 1))
-        mean = hessian.mean(1)[places(n)].reshape(n, n)
-        change = hessian[:, x.norm(dim=0).argmin()][places(n)].reshape(n, n) - mean
-        values, vectors = torch.linalg.eigh(change)
-        sizes = values.abs().clamp_min(1e-3 * values.abs().max().clamp_min(1e-12)).sqrt()
-        bent = sizes[:, None] * vectors.T
-        reach = (bent @ x).norm(dim=0).mean() * torch.logspace(-1, 1, units, base=_SPREAD, dtype=x.dtype)
-        A = bent / reach[:, None, None]
-        noise = torch.randn(units, n, n, dtype=x.dtype) * A.norm(dim=(1, 2), keepdim=True) / n
-        self.A = nn.Parameter((A + noise).contiguous())
-        self.log_v = nn.Parameter((2 * reach**2 / units).log())
-
-    def _weights(self, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
-        diagonal = hessian[self.i == self.j].square().mean(1).sqrt()
-        return 1 / gradient.square().mean(1).sqrt(), 1 / (diagonal[self.i] * diagonal[self.j]).sqrt()
-
-    def _flat(self, gradient: Tensor, hessian: Tensor) -> Tensor:
-        scaled = [
-            (w[:, None] * v).reshape(-1) for w, v in zip(self.weights, (gradient, hessian), strict=True)
-        ]
-        return torch.cat(scaled) / gradient.shape[1] ** 0.5
-
-    def rest(self) -> Tensor:
-        """Return what the units leave of the labels."""
-        return self.target - self._flat(*derivatives(self.x, self.A, self.log_v.exp()))
-
-    def quadratic(self, rest: Tensor) -> Tensor:
-        """Return M."""
-        entries = torch.linalg.solve_triangular(self.R, (self.Q.T @ rest)[:, None], upper=True)[:, 0]
-        return entries[places(len(self.x))].reshape(len(self.x), -1)
-
-    def loss(self) -> Tensor:
-        """Return the mean square error of gradient and Hessian, relative, with the penalty."""
-        rest = self.rest()
-        below = torch.linalg.eigvalsh(self.quadratic(rest)).clamp_max(0)
-        return rest @ rest - (self.Q.T @ rest).square().sum() + below.square().sum()
-
-
-def learn_potential(
-    reduced: ReducedRVE, units: int = 24, samples: int = 1000, iterations: int = 1000, seed: int = 0
-) -> ConvexPotential:
-    """Fit a potential to stresses and tangents that the reduced cell finds, by L-BFGS.
-
-    The response has to be odd in the strain, as that of all laws of spon is.
-
-    Args:
-        reduced: cell.
-        units: number of terms.
-        samples: strains of a Latin hypercube in the trained box.
-        iterations: of L-BFGS.
-        seed: of strains and first units.
-
-    Raises:
-        SponError: no sample, or the reduced cell finds no equilibrium.
-    """
-    strain, found = labels(reduced, samples, seed)
-    strain, stress, tangent = strain.cpu(), found.stress.cpu(), found.tangent.cpu()
-    reach, energy = reduced.box.abs().amax(0).cpu(), (stress * strain).sum(1).mean()
-    n = reduced.strain_size
-    i, j = torch.triu_indices(n, n)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        hessian = tangent[:, i, j] * reach[i] * reach[j] / energy
-        model = _Units((strain / reach).T, (stress * reach / energy).T, hessian.T, units)
-    minimise_loss(model, model.loss, iterations)
-    with torch.no_grad():
-        values, vectors = torch.linalg.eigh(model.quadratic(model.rest()))
-        M = (vectors * values.clamp_min(0)) @ vectors.T * energy / torch.outer(reach, reach)
-        M, A, v = 0.5 * (M + M.T), model.A / reach, model.log_v.exp() * energy
-    potential = ConvexPotential(reduced.box.cpu(), M, A.detach().contiguous(), v, 0.0).to(strain.device)
-    fresh, exact = labels(reduced, max(samples // 4, 1), seed + 1)
-    answer = potential.respond(fresh.cpu()).stress.to(fresh.device)
-    error = (answer - exact.stress).norm(dim=1) / exact.stress.norm(dim=1)
-    both = error + ReducedRVE.respond_within(reduced, fresh).indicator
-    potential.error = float(both.quantile(_COVERED))
-    return potential.to(reduced.box.device)
+    def derivatives(self, strain: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient (n, batch) and upper triangle of the Hessian at E (n, batch)."""
+        force = (self._rows @ strain).reshape(len(self.scale), len(strain), -1)
+        size = (strain * force).sum(1).clamp_min_(0).add_(self.offset[:, None] ** 2).sqrt_()
+        secant = 1 / (1 + size)
+        weight = self.scale[:, None] * secant
+        hessian = torch.addmm(self._constant, self._entries, weight)
+        n = len(strain)
+        gradient = (hessian[places(n).to(strain.device)].reshape(n, n, -1) * strain).sum(1)
+        change = (weight * secant / size)[:, None] * force
+        for k, (a, b) in enumerate(self._pairs):
+            hessian[k] -= (change[:, a] * force[:, b]).sum(0)
+        return gradient, hessian

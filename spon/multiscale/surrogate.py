@@ -27,6 +27,8 @@ SURROGATES = {  # class → module
     "ReducedRVE": "spon.multiscale.reduced",
     "NeuralGalerkin": "spon.multiscale.neural_galerkin",
     "ConvexPotential": "spon.multiscale.convex_potential",
+    "PolynomialPotential": "spon.multiscale.polynomial_potential",
+    "MLPPotential": "spon.multiscale.mlp_potential",
     "EquiNO": "spon.multiscale.equino",
     "VariationalDeepONet": "spon.multiscale.vpionet",
 }

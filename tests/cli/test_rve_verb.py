@@ -137,6 +137,7 @@ def test_snapshots_carry_their_cell(folder, solved, capsys):
     [
         ("ReducedRVE", ["--modes", "6"]),
         ("ReducedRVE", ["--energy", "1e-4"]),
+        ("PolynomialPotential", ["--modes", "4"]),
         ("EquiNO", ["--modes", "6", "--steps", "20", "--refinements", "2"]),
         ("VariationalDeepONet", ["--modes", "4", "--steps", "2", "--refinements", "2"]),
     ],
