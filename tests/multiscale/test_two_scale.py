@@ -1,5 +1,7 @@
 """Macroscopic problems: known solutions, equilibrium, Newton's convergence, independence of the ranks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,24 @@ def test_newton_converges_quadratically_with_one_call_an_iteration():
     if len(problem.points):
         assert solution.calls == step.iterations + 1 == step.calls + 1
     assert step.points == WORLD.allreduce(len(problem.points)) == 32 * 3
+
+
+@pytest.mark.mpi
+def test_a_tangent_that_is_not_symmetric_is_solved_as_it_is():
+    """A linear law without a potential: one iteration, which a symmetric part of its tangent would not do."""
+
+    class Skew(Partial):
+        def respond(self, strain, where=None):
+            C = STIFF.quadratic(3)
+            C[0, 1] *= 1.2
+            return replace(
+                super().respond(strain, where), stress=strain @ C.T, tangent=C.expand(len(strain), 3, 3)
+            )
+
+    with cantilever(on_mesh(), load_steps=2) as problem:
+        steps = problem.solve(Skew()).steps
+        symmetric = problem.solve(Partial(STIFF)).steps  # the same problem, both kinds
+    assert [step.iterations for step in (*steps, *symmetric)] == [1, 1, 1, 1]
 
 
 @pytest.mark.mpi
