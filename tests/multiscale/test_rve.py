@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mpi4py import MPI
-from rves import MATRIX, PAPER, SOFT, STIFF, chequered, coarse, layered, strains
+from rves import MATRIX, PAPER, SOFT, STIFF, chequered, coarse, laminate, layered, strains
 
 import spon
 from meshes import box
@@ -33,29 +33,6 @@ def test_averages_do_not_depend_on_the_size_of_the_cell(cell):
     torch.testing.assert_close(found.stress, expected.stress, rtol=1e-10, atol=1e-9)
     torch.testing.assert_close(found.tangent, expected.tangent, rtol=1e-9, atol=1e-6)
     torch.testing.assert_close(found.fluctuation, 2.5 * expected.fluctuation, rtol=1e-8, atol=1e-12)
-
-
-def laminate(layers, axis, size):
-    """Effective stiffness of isotropic layers of equal thickness, normal to an axis, by textbook formulas."""
-    lam = torch.tensor([m.K - 2 * m.G / 3 for m in layers], dtype=torch.float64)
-    mu = torch.tensor([m.G for m in layers], dtype=torch.float64)
-    M = lam + 2 * mu
-    d = 2 if size == 3 else 3
-    normal = 1 / (1 / M).mean()
-    C = torch.zeros(size, size, dtype=torch.float64)
-    for i in range(d):
-        for j in range(d):
-            if i == j == axis:
-                C[i, j] = normal
-            elif axis in (i, j):
-                C[i, j] = (lam / M).mean() * normal
-            else:
-                along = (M if i == j else lam) - lam**2 / M
-                C[i, j] = along.mean() + (lam / M).mean() ** 2 * normal
-    planes = [(0, 1)] if d == 2 else [(1, 2), (0, 2), (0, 1)]
-    for k, plane in enumerate(planes):
-        C[d + k, d + k] = 1 / (1 / mu).mean() if axis in plane else mu.mean()
-    return C
 
 
 @pytest.mark.parametrize("axis", [0, 1])
