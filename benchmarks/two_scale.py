@@ -67,10 +67,9 @@ def cook(options, refined=1):
 class Counted:
     """A microscale that says how far it is, and what processor time its calls take."""
 
-    uniform = True
-
     def __init__(self, model, loud=False):
         self.model, self.strain_size, self.loud = model, model.strain_size, loud
+        self.uniform = getattr(model, "uniform", False)
         self.seconds = self.answers = 0
 
     def respond(self, strain, where=None):

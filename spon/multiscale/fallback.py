@@ -50,7 +50,6 @@ class WithFallback:
             raise SponError(f"threshold = {threshold} of the indicator; allowed: positive numbers, inf")
         self.surrogate, self.reference, self.threshold = surrogate, reference, threshold
         self.strain_size = surrogate.strain_size
-        self.uniform = all(getattr(model, "uniform", False) for model in (surrogate, reference))
         self.calls = self.solved = 0
         self._kept = torch.zeros(0, dtype=torch.int64)
 
