@@ -87,7 +87,7 @@ class MacroLinear:
         symmetric = bool(turned <= _ASYMMETRY * np.abs(tangent).max(initial=0.0))
         symmetric = bool(self._comm.allreduce(symmetric, MPI.LAND))
         solver, cells = self._solver(symmetric), len(self._points.dofs)
-        stiffness = self._points.stiffness(tangent).reshape(cells, -1)
+        stiffness = self._points.stiffness(tangent).reshape(cells, self._points.dofs.shape[1] ** 2)
         if self._selects and symmetric in self._places:
             self._fill(solver, self._places[symmetric], stiffness, tangent, forces, change)
             return solver
