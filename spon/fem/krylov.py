@@ -18,13 +18,17 @@ _REASONS = {v: k for k, v in vars(PETSc.KSP.ConvergedReason).items() if k.starts
 _FAILURES = {v: k for k, v in vars(PETSc.PC.FailedReason).items() if k.isupper() and v}
 
 
-def direct(comm: Any, singular: bool = False) -> dict[str, Any]:
+def direct(comm: Any, singular: bool = False, definite: bool = False) -> dict[str, Any]:
     """Return PETSc options of a sparse factorisation.
 
     Args:
         comm: communicator of the mesh.
         singular: whether zero pivots have to be left out.
+        definite: whether matrices are symmetric and positive definite: half the work, no pivoting.
     """
+    if definite and not singular and PETSc.Sys.hasExternalPackage("mumps"):
+        plain = {"mat_mumps_cntl_1": 0.0, "mat_mumps_icntl_8": 0}  # neither pivots nor scaling
+        return {"ksp_type": "preonly", "pc_type": "cholesky", "pc_factor_mat_solver_type": "mumps"} | plain
     options: dict[str, Any] = {"ksp_type": "preonly", "pc_type": "lu"}
     if singular:
         return options | {"pc_factor_mat_solver_type": "mumps", "mat_mumps_icntl_24": 1}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from spon.errors import SponError
+from spon.errors import SponError, agree
 from spon.multiscale.micromodel import MicroModel, Response
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
 
 __all__ = ["WithFallback"]
 
@@ -28,8 +33,8 @@ class WithFallback:
             is estimated (nan), a finite threshold is not met.
 
     Attributes:
-        calls: how often the reference was asked.
-        solved: points that it was asked for, all calls together.
+        calls: how often this rank's points asked the reference.
+        solved: of this rank's points those that asked it, all calls together.
 
     Raises:
         SponError: strains of different sizes; a threshold that is not positive.
@@ -58,15 +63,43 @@ class WithFallback:
         Raises:
             SponError: the surrogate has no indicator and the threshold is finite.
         """
+        first, doubt = self._first(strain, where)
+        if not doubt.any():
+            return replace(first, fallback=doubt)
+        second = self.reference.respond(strain[doubt], None if where is None else where[doubt])
+        return self._merged(first, second, doubt)
+
+    def respond_together(self, strain: Tensor, where: Tensor, comm: Comm) -> Response:
+        """Return the same as `respond`, with the second model's points of all ranks shared out. Collective.
+
+        Raises:
+            SponError: on all ranks, as `respond` on any.
+        """
+        with agree(comm):
+            first, doubt = self._first(strain, where)
+        together = getattr(self.reference, "respond_together", None)
+        if together is not None:
+            second = together(strain[doubt], where[doubt], comm)
+            return self._merged(first, second, doubt)
+        with agree(comm):
+            second = self.reference.respond(strain[doubt], where[doubt]) if doubt.any() else None
+        return replace(first, fallback=doubt) if second is None else self._merged(first, second, doubt)
+
+    def _first(self, strain: Tensor, where: Tensor | None) -> tuple[Response, Tensor]:
+        """Return what the surrogate says, and where that is in doubt."""
+        if not len(strain):
+            none = torch.zeros(0, dtype=torch.bool)
+            return Response(strain, strain.new_zeros(0, self.strain_size, self.strain_size), None, none), none
         first = self.surrogate.respond(strain, where)
         doubt = self._doubt(first)
         if where is not None:
             doubt = doubt | torch.isin(where, self._kept.to(where.device))
             self._kept = torch.unique(torch.cat([self._kept.to(where.device), where[doubt]]))
-        if not doubt.any():
-            return Response(first.stress, first.tangent, first.indicator, first.failed, doubt)
-        second = self.reference.respond(strain[doubt], None if where is None else where[doubt])
-        self.calls, self.solved = self.calls + 1, self.solved + int(doubt.sum())
+        return first, doubt
+
+    def _merged(self, first: Response, second: Response, doubt: Tensor) -> Response:
+        """Return the first answers, the second ones where in doubt."""
+        self.calls, self.solved = self.calls + bool(doubt.any()), self.solved + int(doubt.sum())
         stress, tangent, failed = first.stress.clone(), first.tangent.clone(), first.failed.clone()
         stress[doubt], tangent[doubt], failed[doubt] = second.stress, second.tangent, second.failed
         indicator = None

@@ -63,19 +63,20 @@ class MacroPoints:
         original = np.asarray(live.topology.original_cell_index[: len(cells)], dtype=np.int64)
         self.numbers = (q * original[:, None] + np.arange(q)).ravel()
 
-        def tabulated(expression: Any) -> Floats:
+        def tabulated(expression: Any, width: int) -> Floats:  # also where a rank has no cells
             values = fem.Expression(expression, self.reference).eval(live, cells)
-            return np.asarray(values, dtype=np.float64).reshape(len(cells), q, -1)
+            return np.asarray(values, dtype=np.float64).reshape(len(cells), q, width)
 
-        volume = np.abs(tabulated(ufl.JacobianDeterminant(live))[..., 0])
+        volume = np.abs(tabulated(ufl.JacobianDeterminant(live), 1)[..., 0])
         self.weights = (volume * weights).ravel()
-        self.coordinates = tabulated(ufl.SpatialCoordinate(live)).reshape(-1, gdim)
+        self.coordinates = tabulated(ufl.SpatialCoordinate(live), gdim).reshape(-1, gdim)
         nodes = np.asarray(space.dofmap.list, dtype=np.int32)[: len(cells)]
-        self.dofs = (block * nodes[:, :, None] + np.arange(block, dtype=np.int32)).reshape(len(cells), -1)
+        dofs = block * nodes.shape[1]
+        self.dofs = (block * nodes[:, :, None] + np.arange(block, dtype=np.int32)).reshape(len(cells), dofs)
         index_map = space.dofmap.index_map
         self._local = block * (index_map.size_local + index_map.num_ghosts)
-        B = tabulated(_strain(ufl.TrialFunction(space)))
-        self._B = B.reshape(len(cells), q * self.size, self.dofs.shape[1])
+        B = tabulated(_strain(ufl.TrialFunction(space)), self.size * dofs)
+        self._B = B.reshape(len(cells), q * self.size, dofs)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -87,16 +88,15 @@ class MacroPoints:
 
     def force(self, stress: Floats) -> Floats:
         """Return Σ w Bᵀ σ, (owned + ghost DoFs,), of this rank's cells, of stresses (points, n)."""
-        weighted = (self.weights[:, None] * stress).reshape(len(self.dofs), 1, -1)
+        weighted = (self.weights[:, None] * stress).reshape(len(self.dofs), 1, self._B.shape[1])
         forces = (weighted @ self._B).ravel()
         return np.bincount(self.dofs.ravel(), weights=forces, minlength=self._local).astype(np.float64)
 
     def stiffness(self, tangent: Floats) -> Floats:
         """Return Σ w Bᵀ C B, (cells, DoFs, DoFs), of each cell, of tangents (points, n, n)."""
-        cells, _, dofs = self._B.shape
-        B = self._B.reshape(len(self), self.size, dofs)
+        B = self._B.reshape(len(self), self.size, self._B.shape[2])
         CB = (self.weights[:, None, None] * tangent) @ B
-        out: Floats = self._B.transpose(0, 2, 1) @ CB.reshape(cells, -1, dofs)
+        out: Floats = self._B.transpose(0, 2, 1) @ CB.reshape(self._B.shape)
         return out
 
 

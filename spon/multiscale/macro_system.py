@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ufl
 from dolfinx import fem, la
 from mpi4py import MPI
-from petsc4py import PETSc
 
 from spon.constraint import Constraint
-from spon.fem.assembly import assembled
 from spon.fem.canonical import CanonicalOrder
-from spon.fem.solver import ConstrainedSolver
+from spon.multiscale.macro_linear import MacroLinear
 from spon.multiscale.macro_points import MacroPoints
 
 __all__ = ["MacroSystem"]
@@ -49,11 +46,7 @@ class MacroSystem:
     ) -> None:
         self.order, self.constraint, self.points, self.comm = order, constraint, points, order.mesh.comm
         self.assembly_seconds = self.solve_seconds = 0.0
-        self._solver = ConstrainedSolver(order, constraint, options)
-        u, v = ufl.TrialFunction(order.space), ufl.TestFunction(order.space)
-        self._matrix = assembled(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx(degree=1))  # for its sparsity
-        self._rhs = self._matrix.createVecs("left")
-        self._free = self._solver.system.rhs.duplicate()
+        self._linear = MacroLinear(order, constraint, points, options)
         self._function = fem.Function(order.space)
 
     def strain(self, values: Floats) -> Floats:
@@ -84,9 +77,7 @@ class MacroSystem:
 
     def unbalanced(self, forces: Floats) -> float:
         """Return ‖Zᵀ F‖ of forces (owned DoFs,): what no reaction takes."""
-        self._rhs.array_w[:] = forces
-        self._solver.system.Z.multTranspose(self._rhs, self._free)
-        return float(self._free.norm())
+        return self._linear.unbalanced(forces)
 
     def step(self, tangent: Floats, forces: Floats, change: Floats) -> Floats:
         """Return the δu, (owned DoFs,), with Zᵀ (F + K δu) = 0 and δu = Z δû + δu_g.
@@ -100,21 +91,13 @@ class MacroSystem:
             SponError: on all ranks, the linear solver did not converge.
         """
         begun = time.perf_counter()
-        self._matrix.zeroEntries()
-        dofs = self.points.dofs
-        if len(dofs):
-            stiffness = self.points.stiffness(tangent).reshape(len(dofs), -1)
-            self._matrix.setValuesLocalRCV(dofs, dofs, stiffness, addv=PETSc.InsertMode.ADD_VALUES)
-        self._matrix.assemble()
-        self._rhs.array_w[:] = -forces
+        solver = self._linear.load(tangent, forces, change)
         between = time.perf_counter()
         self.assembly_seconds += between - begun
-        out = self._solver.solve(self._matrix, self._rhs, change)
+        out = solver.solve_loaded()
         self.solve_seconds += time.perf_counter() - between
         return out
 
     def destroy(self) -> None:
         """Free the PETSc objects. Collective."""
-        for one in (self._matrix, self._rhs, self._free):
-            one.destroy()
-        self._solver.destroy()
+        self._linear.destroy()

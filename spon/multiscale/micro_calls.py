@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,14 +83,30 @@ class MicroCalls:
         begun, n = time.perf_counter(), self._points.size
         bad: npt.NDArray[np.bool_] = np.zeros(len(strain), dtype=bool)
         state = MicroState(strain, strain[:0], np.empty((0, n, n)), np.empty(0), bad[:0])
+        together = getattr(self._model, "respond_together", None)
+        answer = None
+        if together is not None:  # on ranks without points, too
+            answer = self._ask(strain, partial(together, comm=self._comm))
         with agree(self._comm):
             if len(strain):
-                answer = self._model.respond(torch.from_numpy(strain), self._where)
+                if answer is None:
+                    answer = self._ask(strain, self._model.respond)
                 state, bad = _checked(strain, answer)
                 self.calls += 1
         self.seconds += time.perf_counter() - begun
         self._refuse(strain, bad)
         return state
+
+    def _ask(self, strain: Floats, respond: Callable[[torch.Tensor, torch.Tensor], Response]) -> Response:
+        """Ask at all points; in a body at rest at one, where the model is uniform."""
+        one = getattr(self._model, "uniform", False) and not strain.any()
+        count = 1 if one else len(strain)
+        answer = respond(torch.from_numpy(strain[:count]), self._where[:count])
+        if not one:
+            return answer
+        found = {name: value for name, value in vars(answer).items() if value is not None}
+        shapes = {name: (len(strain), *value.shape[1:]) for name, value in found.items()}
+        return replace(answer, **{name: value.expand(shapes[name]) for name, value in found.items()})
 
     def _refuse(self, strain: Floats, bad: npt.NDArray[np.bool_]) -> None:
         at = np.flatnonzero(bad)

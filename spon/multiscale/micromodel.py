@@ -36,7 +36,14 @@ class Response:
 
 
 class MicroModel(Protocol):
-    """A surrogate, a FE solver of a RVE, or a plain law."""
+    """A surrogate, a FE solver of a RVE, or a plain law.
+
+    Two more names are looked for, and need not be there:
+
+    - `uniform`: True where the answer depends on the strain alone, so that a body at rest asks once;
+    - `respond_together(strain, where, comm)`: collective over `comm`, called on ranks without points too, for
+      models that share their work out; it raises on all ranks or on none.
+    """
 
     strain_size: int
 
@@ -60,6 +67,8 @@ class MaterialModel:
     Raises:
         SponError: a law with history or of the deformation gradient, or another size.
     """
+
+    uniform = True
 
     def __init__(self, material: Material, strain_size: int = 3) -> None:
         require_law("the material", material)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from spon.errors import SponError
-from spon.multiscale.factorisation import NotPositiveDefinite, factorisation
+from spon.multiscale.factorisation import NotPositiveDefinite
 from spon.multiscale.rve import RVE
 from spon.multiscale.rve_assembly import RVEAssembly, State
+from spon.multiscale.rve_linear import StiffnessSolver
 from spon.multiscale.voigt import require_strain
 
-__all__ = ["RVENotConverged", "RVESolution", "RVESolver"]
+__all__ = ["PointAnswer", "RVENotConverged", "RVESolution", "RVESolver"]
 
 Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-12
+LOOSE = 1e-4  # its square is far below what macroscopic problems resolve
+_TANGENT, _LOOSE_TANGENT = 1e-8, 1e-5  # residuals of K X = L
 _STEPS = 30  # of Newton's method
 _HALVINGS = 8
-_CG_STEPS = 4  # more do not pay: a factorisation costs about six solves
 _ARMIJO = 1e-4
 
 
@@ -52,6 +54,36 @@ class RVESolution:
     residual: Tensor
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A state and what is left of its forces, for `RVESolver`."""
+
+    free: Floats
+    state: State
+    force: Floats
+    residual: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class PointAnswer:
+    """What a macroscopic point asks of a cell.
+
+    Args:
+        stress: (n,) average, unit of the laws.
+        tangent: (n, n), symmetric.
+        free: (free,) free DoFs of the fluctuation.
+        sensitivity: (free, n) their derivative with respect to the macroscopic strain.
+        iterations: steps of Newton's method.
+    """
+
+    stress: Tensor
+    tangent: Tensor
+    free: Floats
+    sensitivity: Floats
+    iterations: int
+
+
 class RVESolver:
     """Newton's method with a line search on the potential.
 
@@ -61,20 +93,27 @@ class RVESolver:
     Args:
         rve: the cell.
         tolerance: of `RVESolution.residual`.
+
+    Attributes:
+        elastic: (free, n) derivative of the free DoFs with respect to the macroscopic strain, of the laws at
+            zero strain.
     """
 
     def __init__(self, rve: RVE, tolerance: float = TOLERANCE) -> None:
         self.rve, self.tolerance = rve, tolerance
         self.assembly = RVEAssembly(rve)
-        self._factor = factorisation(self.assembly.pattern)
-        self._matrix = self.assembly.pattern.copy()
-        self.factorisations = 0
+        self._linear = StiffnessSolver(self.assembly.pattern)
         zero = self.assembly.state(
             torch.zeros(rve.strain_size, dtype=torch.float64), np.zeros(self.assembly.size)
         )
         self._assemble(zero)
-        self._refactor()
-        self._elastic = -self._factor.solve(self.assembly.coupling(zero))
+        self._linear.refactor()
+        self.elastic = -self._linear.solve(self.assembly.coupling(zero), _TANGENT)
+
+    @property
+    def factorisations(self) -> int:
+        """How many were made."""
+        return self._linear.factorisations
 
     def solve(self, macro_strain: Tensor, start: Tensor | None = None) -> RVESolution:
         """Solve sample after sample; see `RVE.solve`."""
@@ -106,34 +145,64 @@ class RVESolver:
         Raises:
             RVENotConverged: the strain, and how far Newton's method came.
         """
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what runs away is reported below
-                return self._newton(macro, start)
-        except NotPositiveDefinite as error:
-            raise RVENotConverged(f"no equilibrium at the strain ({_shown(macro)}): {error}") from error
+        with _explained(macro):
+            first = self.elastic @ macro.numpy() if start is None else self._free(start.numpy())
+            found = self._equilibrium(macro, first, self.tolerance)
+            stress, tangent, _ = self._condense(found.state, _TANGENT)
+        return RVESolution(
+            stress[None],
+            tangent[None],
+            torch.as_tensor(self.rve.Z @ found.free)[None],
+            torch.tensor([found.steps]),
+            torch.tensor([found.residual], dtype=torch.float64),
+        )
 
-    def _newton(self, macro: Tensor, start: Tensor | None) -> RVESolution:
-        free = self._elastic @ macro.numpy() if start is None else self._free(start.numpy())
+    def answer(
+        self,
+        macro: Tensor,
+        start: Floats | None = None,
+        sensitivity: Floats | None = None,
+        tolerance: float = LOOSE,
+    ) -> PointAnswer:
+        """Solve loosely; the tangent's linear system is Newton's last step, too.
+
+        With K X = L of the tangent and the forces f that are left, the stress is that of the state less
+        Xᵀ f / V: the gradient of the condensed potential, so an error of the state enters squared.
+
+        Args:
+            macro: (n,) macroscopic strain.
+            start: (free,) free DoFs to start from; default: those of the laws at zero strain.
+            sensitivity: (free, n) close to that of the answer.
+            tolerance: of `RVESolution.residual`; the stress is by about its square from equilibrium's.
+
+        Raises:
+            RVENotConverged: as `solve_one`.
+        """
+        if sensitivity is None:
+            sensitivity = self.elastic
+        with _explained(macro):
+            first = self.elastic @ macro.numpy() if start is None else start
+            found = self._equilibrium(macro, first, tolerance)
+            stress, tangent, X = self._condense(found.state, _LOOSE_TANGENT, -sensitivity, found.force)
+            free = found.free
+            if found.residual > 0.1 * tolerance:  # for the next start
+                free = free - self._linear.solve(found.force[:, None], 1e-2)[:, 0]
+        return PointAnswer(stress, tangent, free, -X, found.steps)
+
+    def _equilibrium(self, macro: Tensor, free: Floats, tolerance: float) -> _Found:
         state = self.assembly.state(macro, free)
         force, scale = self.assembly.forces(state)
         steps = 0
-        while not np.linalg.norm(force) <= self.tolerance * scale:
+        while not np.linalg.norm(force) <= tolerance * scale:
             if steps == _STEPS or not np.isfinite(scale):
                 raise _failure(macro, steps, force, scale)
             self._assemble(state)
             relative = float(np.linalg.norm(force)) / scale
-            step = self._linear(-force[:, None], max(self.tolerance, min(1e-2, relative)))[:, 0]
+            enough = max(self.tolerance, 0.1 * tolerance / relative, min(1e-2, relative))
+            step = self._linear.solve(-force[:, None], enough)[:, 0]
             free, state, force, scale = self._search(macro, free, state, force, scale, step, steps)
             steps += 1
-        stress, tangent = self._condense(state)
-        residual = float(np.linalg.norm(force)) / max(scale, 1e-300)
-        return RVESolution(
-            stress[None],
-            tangent[None],
-            torch.as_tensor(self.rve.Z @ free)[None],
-            torch.tensor([steps]),
-            torch.tensor([residual], dtype=torch.float64),
-        )
+        return _Found(free, state, force, float(np.linalg.norm(force)) / max(scale, 1e-300), steps)
 
     def _search(
         self,
@@ -162,71 +231,29 @@ class RVESolver:
             length /= 2
         raise _failure(macro, steps, force, scale)
 
-    def _condense(self, state: State) -> tuple[Tensor, Tensor]:
-        """Return average stress and C̄ = (∫C − LᵀX − XᵀL + XᵀKX) / V with K X = L.
+    def _condense(
+        self, state: State, tolerance: float, start: Floats | None = None, force: Floats | None = None
+    ) -> tuple[Tensor, Tensor, Floats]:
+        """Return average stress, C̄ = (∫C − LᵀX − XᵀL + XᵀKX) / V with K X = L, and X.
 
-        An error of X enters squared.
+        An error of X enters the tangent squared.
         """
         self._assemble(state)
         L = self.assembly.coupling(state)
-        X = self._linear(L, 1e-8)
+        X = self._linear.solve(L, tolerance, start)
         stress, tangent = self.assembly.integral(state)
+        if force is not None:
+            stress = stress - torch.as_tensor(X.T @ force)
         cross = torch.as_tensor(L.T @ X)
-        tangent = tangent - cross - cross.mT + torch.as_tensor(X.T @ (self._matrix @ X))
-        return stress / self.rve.volume, (tangent + tangent.mT) / (2 * self.rve.volume)
+        tangent = tangent - cross - cross.mT + torch.as_tensor(X.T @ (self._linear.matrix @ X))
+        return stress / self.rve.volume, (tangent + tangent.mT) / (2 * self.rve.volume), X
 
     def _assemble(self, state: State) -> None:
-        self._matrix.data = self.assembly.stiffness(state)
-
-    def _refactor(self) -> None:
-        self._factor.update(self._matrix.data)
-        self.factorisations += 1
-
-    def _linear(self, rhs: Floats, tolerance: float) -> Floats:
-        """Solve K x = b, (free, m), to a relative residual, if need be with a new factor."""
-        x, found = conjugate_gradients(self._matrix, self._factor.solve, rhs, tolerance, _CG_STEPS)
-        if not found:
-            self._refactor()
-            x = self._factor.solve(rhs)
-        return x
+        self._linear.load(self.assembly.stiffness(state))
 
     def _free(self, fluctuation: Floats) -> Floats:
         counts = np.bincount(self.rve.Z.indices, minlength=self.assembly.size)
         return np.asarray((self.rve.Z.T @ fluctuation) / counts)
-
-
-def conjugate_gradients(
-    A: sp.csr_array, B: Callable[[Floats], Floats], rhs: Floats, tolerance: float, steps: int
-) -> tuple[Floats, bool]:
-    """Solve A x = b for several b, each with its own step lengths.
-
-    Args:
-        A: (n, n), symmetric positive definite.
-        B: preconditioner, (n, m) → (n, m).
-        rhs: (n, m).
-        tolerance: Euclidean residual relative to b, for all columns.
-        steps: at most.
-
-    Returns:
-        x, and whether the tolerance was met.
-    """
-    x, r = np.zeros_like(rhs), rhs
-    target = tolerance * np.linalg.norm(rhs, axis=0)
-    direction, last = np.zeros_like(rhs), np.ones(rhs.shape[1])
-    for step in range(steps):
-        if (np.linalg.norm(r, axis=0) <= target).all():
-            return x, True
-        z = B(r)
-        product = (r * z).sum(axis=0)
-        direction = z + (product / last if step else 0.0) * direction
-        image = A @ direction
-        curvature = (direction * image).sum(axis=0)
-        if not (curvature > 0).all():  # also a column that is solved to the last bit: the factor decides
-            return x, False
-        length = product / curvature
-        x, r = x + length * direction, r - length * image
-        last = np.maximum(product, 1e-300)
-    return x, bool((np.linalg.norm(r, axis=0) <= target).all())
 
 
 def join(found: list[RVESolution], n: int, dofs: int) -> RVESolution:
@@ -241,6 +268,16 @@ def join(found: list[RVESolution], n: int, dofs: int) -> RVESolution:
     return RVESolution(
         **{name: torch.cat([none, *(getattr(f, name) for f in found)]) for none, name in parts}
     )
+
+
+@contextlib.contextmanager
+def _explained(macro: Tensor) -> Iterator[None]:
+    """Say the strain where a stiffness has no factor; what runs away is reported without warnings."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except NotPositiveDefinite as error:
+        raise RVENotConverged(f"no equilibrium at the strain ({_shown(macro)}): {error}") from error
 
 
 def _failure(macro: Tensor, steps: int, force: Floats, scale: float) -> RVENotConverged:

@@ -49,6 +49,7 @@ class Surrogate(nn.Module, ABC):
         SponError: a box that is empty or of another shape.
     """
 
+    uniform: ClassVar[bool] = True
     batch: ClassVar[int] = 200
     settings: ClassVar[tuple[str, ...]] = ()  # of `fit`, that the command line serves
     box: Tensor
