@@ -60,8 +60,8 @@ class Trunk(nn.Module):
 class StrainModes:
     """Strains of a trunk's displacements, interpolated to the finite-element space, at some points of a cell.
 
-    The trunk is evaluated at the nodes of the cells of these points alone: a step of training costs the same
-    on any mesh.
+    The trunk is evaluated at the nodes of the cells of these points alone: a step of training does not grow
+    with the mesh.
 
     Args:
         rve: cell.
