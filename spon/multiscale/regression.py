@@ -51,11 +51,11 @@ class Regression:
 
 
 def fit_branch(branch: Branch, strain: Tensor, amplitudes: Tensor, how: Regression, what: str) -> None:
-    """Minimise Σ_k (b_k(E) − a_k)² / s_k over the strains, s_k the scales of the branch.
+    """Minimise Σ_k w_k (b_k(E) − a_k)² over strains: first w_k = 1/s_k, s_k the scales, then w_k = 1.
 
-    Amplitudes of proper orthogonal decompositions fall by orders of magnitude: with weights 1, as of a mean
-    square, the small ones, which make the shear of the tangent, are learned last, and with 1/s_k² the large
-    ones.
+    Amplitudes of proper orthogonal decompositions fall by orders of magnitude: with weights 1, those of a
+    mean square, the small ones, which make the shear of the tangent, are learned last, and with 1/s_k² the
+    large ones. Adam and the first half of L-BFGS take the weights 1/s_k.
 
     Args:
         branch: to be changed in place.
@@ -70,24 +70,27 @@ def fit_branch(branch: Branch, strain: Tensor, amplitudes: Tensor, how: Regressi
     if not len(branch.scale):
         return
     parameters = list(branch.parameters())
-    weights = 1 / branch.scale / branch.scale.sum()
+    graded, plain = 1 / branch.scale, torch.ones_like(branch.scale)
     bar = progress_bar(how.steps + how.refinements, what, "step", how.show)
     adam = torch.optim.Adam(parameters, how.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(how.steps, 1))
     random = torch.Generator().manual_seed(how.seed)
 
-    def loss(strain: Tensor, amplitudes: Tensor) -> Tensor:
-        return ((branch(strain) - amplitudes).square() @ weights).mean()
+    def loss(strain: Tensor, amplitudes: Tensor, weights: Tensor) -> Tensor:
+        off = (branch(strain) - amplitudes).square() @ weights
+        return off.mean() / (branch.scale.square() @ weights)
 
     for step in range(how.steps):
         drawn = torch.randint(len(strain), (how.batch,), generator=random)
         adam.zero_grad()
-        value = loss(strain[drawn], amplitudes[drawn])
+        value = loss(strain[drawn], amplitudes[drawn], graded)
         value.backward()
         adam.step()
         schedule.step()
         if step % _ROUND == 0:
             bar.set_postfix_str(f"loss {float(value.detach()):.3g}", refresh=False)
         bar.update()
-    refine(parameters, lambda: loss(strain, amplitudes), how.refinements, bar)
+    first = how.refinements // 2
+    refine(parameters, lambda: loss(strain, amplitudes, graded), first, bar)
+    refine(parameters, lambda: loss(strain, amplitudes, plain), how.refinements - first, bar)
     bar.close()

