@@ -37,7 +37,7 @@ class Regression:
     steps: int = 8000
     learning_rate: float = 5e-3
     batch: int = 200
-    refinements: int = 2000
+    refinements: int = 3500
     seed: int = 0
     show: bool = False
 
