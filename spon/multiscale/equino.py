@@ -10,12 +10,15 @@ from torch import Tensor
 
 from spon.errors import SponError
 from spon.multiscale.branch import Branch
+from spon.multiscale.least_mismatch import least_mismatch
 from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
 from spon.multiscale.modes import find_modes
+from spon.multiscale.regression import Regression, fit_branch
 from spon.multiscale.snapshots import Snapshots
 from spon.multiscale.surrogate import Surrogate, trained_box
-from spon.multiscale.unlabelled import Unlabelled, draw_points, sample_weights, train_unlabelled
+from spon.multiscale.unlabelled import draw_points, in_box, refine, sample_weights
+from spon.progress import progress_bar
 
 if TYPE_CHECKING:
     from spon.multiscale.rve import RVE
@@ -29,7 +32,14 @@ class EquiNO(Surrogate):
     Strains ε = E + Φᵉ bᵉ(E) are compatible and periodic, stresses σ = Φˢ bˢ(E) in equilibrium, whatever the
     networks bᵉ, bˢ answer; they are trained so that the laws hold, by the mean of |σ(ε) − Φˢ bˢ|² over the
     cell. The stress is the mean of Φˢ bˢ, the tangent its derivative by automatic differentiation: it is
-    *not* symmetric. Other than published: the modes are orthonormal in the weighted products of `find_modes`.
+    *not* symmetric.
+
+    As published are the networks (four hidden layers of 64, swish, float64), the loss, strains without
+    labels, and Adam followed by L-BFGS. Other than published: the modes are orthonormal in the weighted
+    products of `find_modes`, and Adam and most of L-BFGS do not see the loss itself but its minimisers. For
+    one strain these are a small least-squares problem (`least_mismatch`); each network is fitted to the
+    amplitudes found for some thousand strains (`fit_branch`), without quadrature, and so that large ones do
+    not drown small ones. L-BFGS on the loss itself, at some of the points, comes last.
 
     The indicator is factor · ‖σ(ε) − Φˢ bˢ‖ / ‖Φˢ bˢ‖ in L2, on some points of the cell. It follows the error
     of the local stress; `calibrate` scales it to that of the macroscopic stress.
@@ -73,6 +83,9 @@ class EquiNO(Surrogate):
         held_back: Snapshots | None = None,
         rank: int | None = 16,
         energy: float = 1e-8,
+        strains: int = 2000,
+        points: int = 200,
+        last: int | None = None,
         control: int = 300,
         **settings: Any,
     ) -> EquiNO:
@@ -80,38 +93,43 @@ class EquiNO(Surrogate):
 
         Args:
             rve: cell.
-            snapshots: load cases for the modes; none of their stresses is a label.
+            snapshots: load cases for the modes and the range of strains; none of their stresses is a label.
             held_back: load cases to calibrate the indicator on; None: it stays the mismatch.
             rank: number of modes of each kind.
             energy: where `rank` is None: the share of the snapshots' energy that may be left out.
+            strains: to train on, a Latin hypercube.
+            points: quadrature points of the loss, drawn once.
+            last: iterations of L-BFGS on the loss itself; None: a fifth of the refinements.
             control: number of points for the indicator.
-            settings: of `Unlabelled`.
+            settings: of `Regression`, for each of the networks.
 
         Raises:
-            SponError: see `find_modes`, `Unlabelled` and `train_unlabelled`.
+            SponError: a number that is not positive; see `find_modes`, `Regression` and `least_mismatch`.
         """
-        how = Unlabelled(**settings)
+        how = Regression(**settings)
+        for name, value in (("strains", strains), ("points", points), ("control", control)):
+            if value < 1:
+                raise SponError(f"{name} = {value}; allowed: 1 or more")
         fields = LocalFields.from_modes(rve, find_modes(rve, snapshots, rank, energy))
-        box = trained_box(snapshots.strains)
+        box, density = trained_box(snapshots.strains), fields.leverage()
         torch.manual_seed(how.seed)
-        local = rve.strains(torch.zeros_like(snapshots.strains), snapshots.fluctuations)
-        branches = (
-            Branch(box, _sizes(fields.strain_amplitudes(local))),
-            Branch(box, _sizes(fields.stress_amplitudes(snapshots.stresses))),
-        )
-        density = fields.leverage()
-        points = draw_points(density, control, 0.5)
-        equino = cls(fields, *branches, points, sample_weights(fields.weights, density, points), box)
-        size = float((fields.average(snapshots.stresses**2)).sum(1).mean())
-        train_unlabelled(
-            [*branches[0].parameters(), *branches[1].parameters()],
-            lambda strain, points: (
-                equino.mismatch(strain, points, sample_weights(fields.weights, density, points)).mean() / size
-            ),
-            density,
-            box,
-            how,
-        )
+
+        def drawn(count: int) -> tuple[Tensor, Tensor]:
+            where = draw_points(density, count, 0.5)
+            return where, sample_weights(fields.weights, density, where)
+
+        strain, some = in_box(box, strains, how.seed), drawn(points)
+        found = least_mismatch(fields, strain, *some)
+        branches = [Branch(box, amplitudes.square().mean(0).sqrt()) for amplitudes in found]
+        for branch, amplitudes, what in zip(branches, found, ("strains", "stresses"), strict=True):
+            fit_branch(branch, strain, amplitudes, how, what)
+        equino = cls(fields, branches[0], branches[1], *drawn(control), box)
+        parameters = [*branches[0].parameters(), *branches[1].parameters()]
+        size = found[1].square().sum(1).mean() / fields.volume
+        last = how.refinements // 5 if last is None else last
+        bar = progress_bar(last, "mismatch", "step", how.show)
+        refine(parameters, lambda: equino.mismatch(strain, *some).mean() / size, last, bar)
+        bar.close()
         if held_back is not None:
             equino.calibrate(held_back)
         return equino
@@ -197,8 +215,3 @@ class EquiNO(Surrogate):
         """Return ‖σ(ε) − Φˢ bˢ‖ / ‖Φˢ bˢ‖, (batch,); the modes are orthonormal."""
         size = self.stress_branch(strain).square().sum(1) / self.fields.volume
         return (self.mismatch(strain, self.control, self.control_weights) / size).sqrt()
-
-
-def _sizes(amplitudes: Tensor) -> Tensor:
-    """Return root mean squares, (r,), of amplitudes (cases, r)."""
-    return amplitudes.square().mean(0).sqrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from spon.errors import SponError
 from spon.multiscale.loads import latin_hypercube
 from spon.progress import progress_bar
 
-__all__ = ["Unlabelled", "draw_points", "in_box", "sample_weights", "train_unlabelled"]
+__all__ = ["Unlabelled", "draw_points", "in_box", "refine", "sample_weights", "train_unlabelled"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,13 +41,13 @@ class Unlabelled:
         SponError: a number that is not positive; steps and refinements may be 0.
     """
 
-    steps: int = 6000
-    learning_rate: float = 4e-3
-    batch: int = 100
-    points: int = 100
-    refinements: int = 1500
-    strains: int = 600
-    refinement_points: int = 120
+    steps: int = 4000
+    learning_rate: float = 2e-3
+    batch: int = 32
+    points: int = 500
+    refinements: int = 800
+    strains: int = 100
+    refinement_points: int = 2000
     seed: int = 0
     show: bool = False
 
@@ -96,11 +97,30 @@ def train_unlabelled(
         bar.update()
     strain = in_box(box, settings.strains, settings.seed)
     points = draw_points(density, settings.refinement_points, 0.5)
+    history += refine(parameters, lambda: loss(strain, points), settings.refinements, bar)
+    bar.close()
+    return history
+
+
+def refine(
+    parameters: list[nn.Parameter], loss: Callable[[], Tensor], iterations: int, bar: Any
+) -> list[float]:
+    """Minimise a loss by L-BFGS with a strong Wolfe line search; return it, each `_ROUND` iterations.
+
+    Args:
+        parameters: to be changed in place.
+        loss: a scalar, always of the same data.
+        iterations: at most so many.
+        bar: progress bar, of which these are a part.
+
+    Raises:
+        SponError: the loss is no number any more.
+    """
     lbfgs = torch.optim.LBFGS(
         parameters,
         max_iter=_ROUND,
         max_eval=2 * _ROUND,
-        history_size=50,
+        history_size=100,
         tolerance_grad=0.0,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
@@ -108,18 +128,16 @@ def train_unlabelled(
 
     def closure() -> Tensor:
         lbfgs.zero_grad()
-        value = loss(strain, points)
+        value = loss()
         value.backward()
         return value
 
-    done = 0
-    while done < settings.refinements:
-        lbfgs.param_groups[0]["max_iter"] = min(_ROUND, settings.refinements - done)
+    history = []
+    for done in range(0, iterations, _ROUND):
+        lbfgs.param_groups[0]["max_iter"] = min(_ROUND, iterations - done)
         history.append(_number(lbfgs.step(closure)))
         bar.set_postfix_str(f"loss {history[-1]:.3g}", refresh=False)
-        bar.update(min(_ROUND, settings.refinements - done))
-        done += _ROUND
-    bar.close()
+        bar.update(min(_ROUND, iterations - done))
     return history
 
 

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ from spon.nn.sparse import SparseMap
 if TYPE_CHECKING:
     from spon.multiscale.rve import RVE
 
-__all__ = ["Trunk", "VariationalDeepONet"]
+__all__ = ["StrainModes", "Trunk", "VariationalDeepONet"]
 
 _FREQUENCIES = 3
 _WIDTHS = (64, 64, 64)
@@ -53,6 +55,38 @@ class Trunk(nn.Module):
         waves = [wave(k * angle) for k in range(1, _FREQUENCIES + 1) for wave in (torch.sin, torch.cos)]
         out: Tensor = self.layers(torch.cat(waves, 1)).reshape(*points.shape, self.rank)
         return out * self.lengths.max()
+
+
+class StrainModes:
+    """Strains of a trunk's displacements, interpolated to the finite-element space, at some points of a cell.
+
+    The trunk is evaluated at the nodes of the cells of these points alone: a step of training does not grow
+    with the mesh.
+
+    Args:
+        rve: cell.
+        trunk: displacements.
+    """
+
+    def __init__(self, rve: RVE, trunk: Trunk) -> None:
+        self.operator, self.n = sp.csr_array(rve.strain_operator), rve.strain_size
+        self.nodes, self.trunk = torch.as_tensor(rve.node_coordinates), trunk
+        self._choose(torch.arange(0))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return strains, (m, n, r), at points (m,) int64."""
+        if points is not self.points:
+            self._choose(points)
+        out: Tensor = self.map(self.trunk(self.here).flatten(0, 1))
+        return out.reshape(len(points), self.n, self.trunk.rank)
+
+    def _choose(self, points: Tensor) -> None:
+        rows = self.operator[(self.n * points[:, None] + torch.arange(self.n)).flatten().numpy()]
+        d = self.nodes.shape[1]
+        nodes, places = np.unique(rows.indices // d, return_inverse=True)
+        columns = d * places + rows.indices % d
+        matrix = sp.csr_array((rows.data, columns, rows.indptr), (rows.shape[0], d * len(nodes)))
+        self.points, self.here, self.map = points, self.nodes[nodes], SparseMap(matrix, torch.float64)
 
 
 class VariationalDeepONet(Surrogate):
@@ -89,8 +123,6 @@ class VariationalDeepONet(Surrogate):
         snapshots: Snapshots,
         held_back: Snapshots | None = None,
         rank: int = 16,
-        steps: int = 2000,
-        refinements: int = 300,
         **settings: Any,
     ) -> VariationalDeepONet:
         """Train on strains in the box of some load cases; nothing else of these is used.
@@ -100,51 +132,40 @@ class VariationalDeepONet(Surrogate):
             snapshots: load cases.
             held_back: not used: there is no indicator to calibrate.
             rank: number of products b_k t_k.
-            steps: of Adam.
-            refinements: iterations of L-BFGS.
-            settings: others of `Unlabelled`.
+            settings: of `Unlabelled`.
 
         Raises:
             SponError: see `Unlabelled` and `train_unlabelled`; or `rank` is not positive.
         """
         if rank < 1:
             raise SponError(f"{rank} products; allowed: 1 or more")
-        how = Unlabelled(
-            **{
-                "steps": steps,
-                "refinements": refinements,
-                "learning_rate": 2e-3,
-                "batch": 32,
-                "points": 500,
-                "strains": 50,
-                "refinement_points": 4000,
-                **settings,
-            }
-        )
+        how = Unlabelled(**settings)
         box = trained_box(snapshots.strains)
         torch.manual_seed(how.seed)
         nodes = torch.as_tensor(rve.node_coordinates)
         trunk = Trunk(nodes.amin(0), nodes.amax(0) - nodes.amin(0), rank)
         branch = Branch(box, ((box[1] - box[0]).max() / 2).expand(rank).clone())
-        operator = SparseMap(rve.strain_operator, torch.float64)
-        shape = (len(rve.weights), rve.strain_size)
-        no_stresses = torch.zeros(*shape, 0, dtype=torch.float64)
+        weights = torch.as_tensor(rve.weights)
+        no_modes = torch.zeros(len(weights), rve.strain_size, 0, dtype=torch.float64)
+        cell = LocalFields.from_strains(rve, no_modes, no_modes)
+        strain_modes = StrainModes(rve, trunk)
 
-        def fields() -> LocalFields:
-            modes = trunk(nodes).flatten(0, 1)
-            return LocalFields.from_strains(rve, operator(modes).reshape(*shape, rank), no_stresses)
+        def fields(points: Tensor, weights: Tensor) -> LocalFields:
+            some = cell.at(points, weights)
+            some.strain_modes = strain_modes(points)
+            return some
 
         def loss(strain: Tensor, points: Tensor) -> Tensor:
-            some = fields().at(points, sample_weights(weights, weights, points))
+            some = fields(points, sample_weights(weights, weights, points))
             uniform = strain[:, None].expand(-1, len(points), -1)
             potential = some.potentials(some.strains(strain, branch(strain))) @ some.weights
             return (potential / (some.potentials(uniform) @ some.weights)).mean()
 
-        weights = torch.as_tensor(rve.weights)
         parameters = [*trunk.parameters(), *branch.parameters()]
         train_unlabelled(parameters, loss, weights, box, how)
         with torch.no_grad():
-            return cls(fields(), branch, trunk(nodes).flatten(0, 1), box)
+            whole = fields(torch.arange(len(weights)), weights)
+            return cls(whole, branch, trunk(nodes).flatten(0, 1), box)
 
     def fluctuation(self, strain: Tensor) -> Tensor:
         """Return displacement fluctuations, (batch, dofs), at strains (batch, n)."""

@@ -7,7 +7,7 @@ from cells import MATRIX, GridCell
 from test_imports import WITHOUT_FEM, run_without
 
 import spon
-from spon.multiscale.vpionet import VariationalDeepONet
+from spon.multiscale.vpionet import StrainModes, Trunk, VariationalDeepONet
 
 LIMIT = 0.04
 QUICK = {"points": 200, "strains": 30, "refinement_points": 400}
@@ -62,6 +62,17 @@ def test_displacements_are_periodic_and_have_the_strains(solved, trained):
     assert (grid[:, 0] - grid[:, -1]).abs().max() < 1e-13 * grid.abs().max()
     assert (grid[:, :, 0] - grid[:, :, -1]).abs().max() < 1e-13 * grid.abs().max()
     assert grid.std() > 0
+
+
+def test_strains_at_some_points_are_those_rows_of_the_whole(solved):
+    cell = solved[0]
+    trunk = Trunk(torch.zeros(2).double(), torch.ones(2).double(), 4)
+    at = StrainModes(cell, trunk)
+    u = trunk(torch.as_tensor(cell.node_coordinates)).flatten(0, 1).detach().numpy()
+    whole = torch.as_tensor(cell.strain_operator @ u).reshape(len(cell.weights), 3, 4)
+    for points in ([0, 5, 5, 17], [40, 3], range(len(whole))):
+        points = torch.tensor(list(points))
+        assert relative(at(points), whole[points]) < 1e-13
 
 
 def test_training_brings_the_stress_nearer(solved, trained):
