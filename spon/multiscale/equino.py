@@ -112,7 +112,6 @@ class EquiNO(Surrogate):
                 raise SponError(f"{name} = {value}; allowed: 1 or more")
         fields = LocalFields.from_modes(rve, find_modes(rve, snapshots, rank, energy))
         box, density = trained_box(snapshots.strains), fields.leverage()
-        torch.manual_seed(how.seed)
 
         def drawn(count: int) -> tuple[Tensor, Tensor]:
             where = draw_points(density, count, 0.5)
@@ -120,7 +119,9 @@ class EquiNO(Surrogate):
 
         strain, some = in_box(box, strains, how.seed), drawn(points)
         found = least_mismatch(fields, strain, *some)
-        branches = [Branch(box, amplitudes.square().mean(0).sqrt()) for amplitudes in found]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(how.seed)
+            branches = [Branch(box, amplitudes.square().mean(0).sqrt()) for amplitudes in found]
         for branch, amplitudes, what in zip(branches, found, ("strains", "stresses"), strict=True):
             fit_branch(branch, strain, amplitudes, how, what)
         equino = cls(fields, branches[0], branches[1], *drawn(control), box)
