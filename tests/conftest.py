@@ -104,3 +104,20 @@ def shared_folder(tmp_path):
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module")
+def cell():
+    """A small cell of two materials."""
+    from rves import chequered
+
+    return chequered()
+
+
+@pytest.fixture(scope="module")
+def solved(cell):
+    """Its equilibrium at a few strains."""
+    from rves import strains
+
+    E = strains(3, 3)
+    return E, cell.solve(E)
