@@ -15,6 +15,8 @@ from spon.multiscale.sobolev import SobolevLabels
 
 __all__ = ["ConvexPotential"]
 
+_ITERATIONS = {3: 150, 6: 40}
+
 
 class ConvexPotential(MacroPotential):
     """W(E) = ½ E · M E + Σ_j v_j g(√(d_j² + |A_j E|²)), g(m) = m − ln(1 + m): convex and even, always.
@@ -65,7 +67,7 @@ class ConvexPotential(MacroPotential):
 
     @classmethod
     def fitted(
-        cls, found: SobolevLabels, box: Tensor, seed: int, units: int = 32, iterations: int = 150
+        cls, found: SobolevLabels, box: Tensor, seed: int, units: int = 32, iterations: int | None = None
     ) -> ConvexPotential:
         """Fit a potential to labels, see `fit_terms`.
 
@@ -74,14 +76,16 @@ class ConvexPotential(MacroPotential):
             box: (2, n) trained strains.
             seed: of the candidates.
             units: largest number of terms.
-            iterations: of Levenberg and Marquardt's method.
+            iterations: of Levenberg and Marquardt's method; None: 150 in plane strain, 40 in space, where
+                each takes seconds.
 
         Raises:
             SponError: no term.
         """
         if units < 1:
             raise SponError(f"a potential of {units} terms; allowed: 1 or more")
-        terms, factor = fit_terms(found, units, iterations, seed)
+        steps = _ITERATIONS[found.size] if iterations is None else iterations
+        terms, factor = fit_terms(found, units, steps, seed)
         reach, energy = found.reach, found.energy
         factor = factor / reach
         size = terms.size
