@@ -51,7 +51,7 @@ def add_actions(actions: Any) -> None:
         metavar="R",
         dest="rank",
         type=int,
-        help="default: what --energy needs",
+        help="default: what --energy needs; without it, 32 at most",
     )
     add("--energy", metavar="E", type=float, help="share of energy that modes may leave out; default: 1e-5")
     add("--points", metavar="N", type=int, help="of the reduced quadrature; default: 10 for each mode")

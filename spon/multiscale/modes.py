@@ -58,6 +58,7 @@ def find_modes(
     energy: float = ENERGY,
     held_back: Snapshots | None = None,
     further: float = 0.0,
+    most: int | None = None,
 ) -> Modes:
     """Decompose snapshots, weighted by the quadrature, and their sensitivities to the macroscopic strain.
 
@@ -75,6 +76,7 @@ def find_modes(
         energy: where `rank` is None: the share of the energy of all these fields that may be left out.
         held_back: load cases to measure the truncation on.
         further: share of the modes that are returned in addition, as far as the snapshots span them.
+        most: where `rank` is None: largest number of modes before any further ones.
 
     Raises:
         SponError: more modes asked for than the snapshots span, a share that is not between 0 and 1, or a
@@ -93,13 +95,13 @@ def find_modes(
     vectors = _energy_vectors(rve, root, fields)
     values, V = _decomposed(vectors)
     uniform = float(np.linalg.norm(root @ snapshots.strains.numpy().T))
-    chosen, r = _rank("displacement fluctuations", values, uniform, rank, energy, further)
+    chosen, r = _rank("displacement fluctuations", values, uniform, rank, energy, further, most)
     fluctuations = fields @ (V[:r].T / values[:r])
     strains = (rve.strain_operator @ fluctuations).reshape(len(rve.weights), rve.strain_size, r)
     U = vectors @ (V[:r].T / values[:r])
     vectors = _stress_vectors(rve, snapshots)
     levels, V = _decomposed(vectors)
-    _, s = _rank("stresses", levels, levels[0], rank, energy, further)
+    _, s = _rank("stresses", levels, levels[0], rank, energy, further, most)
     S = np.linalg.qr(vectors @ (V[:s].T / levels[:s]))[0]
     nothing = np.zeros(0)
     return Modes(
@@ -179,13 +181,19 @@ def _shares(values: Floats) -> Floats:
 
 
 def _rank(
-    what: str, values: Floats, scale: float, rank: int | None, energy: float, further: float
+    what: str,
+    values: Floats,
+    scale: float,
+    rank: int | None,
+    energy: float,
+    further: float,
+    most: int | None,
 ) -> tuple[int, int]:
     """Return how many modes to keep, without and with further ones; those below rounding never."""
     spanned = int((values > 1e-10 * scale).sum())
     if rank is None:
         tail = np.cumsum(_shares(values)[::-1])[::-1]
-        rank = min(int((tail > energy).sum()), spanned)
+        rank = min(int((tail > energy).sum()), spanned, spanned if most is None else most)
     if rank > spanned:
         raise SponError(f"{rank} modes of {what}; allowed: {spanned} at most, that many the snapshots span")
     return rank, min(rank + int(np.ceil(further * rank)), spanned)

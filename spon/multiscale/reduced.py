@@ -29,6 +29,7 @@ __all__ = ["Estimate", "ReducedRVE", "reduce_rve"]
 
 
 _AT_REST = 1e-9
+_MOST = 32  # modes by default: the cost of a Hessian grows with their third power
 _FURTHER = 0.5  # modes for the control, a share of those that are minimised over
 _CONTROL_POINTS = 10  # for each of all these modes
 _FITTED = 500  # equilibria that the first amplitudes are fitted to
@@ -228,7 +229,7 @@ def reduce_rve(
     rve: RVE,
     snapshots: Snapshots,
     rank: int | None = None,
-    energy: float = ENERGY,
+    energy: float | None = None,
     points: int | None = None,
     held_back: Snapshots | None = None,
     states: int = 60,
@@ -241,7 +242,7 @@ def reduce_rve(
         snapshots: load cases to learn from.
         rank: number of modes r.
         energy: where `rank` is None: the share of the energy of the snapshots and of their sensitivities that
-            may be left out.
+            may be left out. None: 1e-5, and 32 modes at most.
         points: of the reduced quadrature; None: 10 r.
         held_back: load cases to calibrate the indicator on; None: it stays without calibration.
         states: strains in the trained box at which the reduced cell is solved with full quadrature, for
@@ -251,7 +252,8 @@ def reduce_rve(
     Raises:
         SponError: see `find_modes`, `find_cubature`.
     """
-    modes = find_modes(rve, snapshots, rank, energy, further=_FURTHER)
+    share, most = (ENERGY, _MOST) if energy is None else (energy, None)
+    modes = find_modes(rve, snapshots, rank, share, further=_FURTHER, most=most)
     r = modes.rank
     fields = LocalFields.from_modes(rve, modes)
     box = trained_box(snapshots.strains)

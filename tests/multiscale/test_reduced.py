@@ -75,6 +75,16 @@ def test_few_modes_and_points_come_close(solved, reduced):
     assert relative(reduced.local(unseen.strains)[1], unseen.stresses) < 0.02
 
 
+def test_number_of_modes_follows_from_the_energy(solved, monkeypatch):
+    cell, snapshots, _ = solved
+    needed = spon.find_modes(cell, snapshots, energy=1e-5).rank
+    assert 4 < needed < 32
+    assert spon.reduce_rve(cell, snapshots).rank == needed
+    monkeypatch.setattr("spon.multiscale.reduced._MOST", 4)
+    assert spon.reduce_rve(cell, snapshots).rank == 4
+    assert spon.reduce_rve(cell, snapshots, energy=1e-5).rank == needed
+
+
 def test_homogeneous_cell_is_its_law():
     cell = GridCell(3, inclusion=MATRIX)
     model = spon.reduce_rve(cell, spon.take_snapshots(cell, cases(4, 3)))
