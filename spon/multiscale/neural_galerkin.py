@@ -93,6 +93,8 @@ class NeuralGalerkin(ReducedRVE):
         knows nothing, are minimised in full.
         """
         outside = self.outside(strain)
+        if outside.all():
+            return super().minimum(strain)
         if outside.any():
             found = [self._corrected(strain[~outside]), super().minimum(strain[outside])]
             order = torch.cat([(~outside).nonzero(), outside.nonzero()])[:, 0].argsort()
