@@ -79,6 +79,16 @@ class GridCell:
         tensors = [torch.as_tensor(np.array(column)) for column in columns]
         return SimpleNamespace(**dict(zip(names, tensors, strict=True)))
 
+    def sensitivities(self, macro_strain, fluctuation):
+        """Return (batch, dofs, 3)."""
+        BZ = sp.csr_array(self.strain_operator @ self.Z)
+        out = []
+        for strains in self.strains(macro_strain, fluctuation).numpy():
+            C = sp.block_diag(list(self.response(strains)[1] * self.weights[:, None, None]), format="csr")
+            coupling = BZ.T @ (C @ np.tile(np.eye(3), (len(self.weights), 1)))
+            out.append(self.Z @ -spla.splu(sp.csc_array(BZ.T @ C @ BZ)).solve(coupling))
+        return torch.as_tensor(np.array(out))
+
     def strains(self, macro, fluctuation):
         """Return (batch, points, n)."""
         local = (self.strain_operator @ fluctuation.numpy().T).T.reshape(len(macro), -1, 3)

@@ -13,7 +13,7 @@ from spon.errors import SponError
 
 __all__ = ["add_actions"]
 
-_MODES = 16  # at most, where none are asked for
+_ENOUGH = 19  # load cases to calibrate 95 % on
 _FLAGS = {
     "rank": "--modes",
     "energy": "--energy",
@@ -52,10 +52,10 @@ def add_actions(actions: Any) -> None:
         metavar="R",
         dest="rank",
         type=int,
-        help="default: what --energy needs, else half the load cases, 16 at most",
+        help="default: what --energy needs; without it, 32 at most",
     )
-    add("--energy", metavar="E", type=float, help="share of the snapshots' energy that may be left out")
-    add("--points", metavar="N", type=int, help="of the reduced quadrature; default: 7 for each mode")
+    add("--energy", metavar="E", type=float, help="share of energy that modes may leave out; default: 1e-5")
+    add("--points", metavar="N", type=int, help="of the reduced quadrature; default: 10 for each mode")
     add("--steps", metavar="N", type=int, help="of Adam, where networks are trained")
     add("--refinements", metavar="N", type=int, help="iterations of L-BFGS, where networks are trained")
     add("--seed", type=int, help="default: 0")
@@ -129,8 +129,8 @@ def _train(chosen: argparse.Namespace) -> None:
     if not 0 <= kept < len(snapshots):
         raise SponError(f"--hold-back {kept}; allowed: 0 to {len(snapshots) - 1}")
     learn = len(snapshots) - kept
-    if "rank" in kind.settings:
-        settings.setdefault("rank", None if "energy" in settings else max(1, min(_MODES, learn // 2)))
+    if "energy" in settings:
+        settings["rank"] = None
     clock = time.perf_counter()
     held_back = snapshots[learn:] if kept else None
     surrogate = kind.fit(rve, snapshots[:learn], held_back=held_back, **settings)
@@ -175,6 +175,9 @@ def _described(errors: Any) -> list[str]:
     )
     if errors.covered is not None:
         lines.append(f"indicator          above the error in {100 * errors.covered:.0f} % of the cases")
+        if errors.calibrated is not None:
+            few = ", too few for 95 % without an assumption" if 0 < errors.calibrated < _ENOUGH else ""
+            lines.append(f"  calibrated on    {errors.calibrated} load cases{few}")
         of = (("macroscopic", errors.indicator_macro), ("local", errors.indicator_local))
         found = ", ".join(f"{v:.2f} {name}" for name, v in of if v is not None)
         lines.append(f"  rank correlation {found or 'not defined'}")

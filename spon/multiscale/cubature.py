@@ -18,7 +18,10 @@ __all__ = ["POINTS_PER_MODE", "Cubature", "find_cubature"]
 
 Floats = npt.NDArray[np.float64]
 
-POINTS_PER_MODE = 7
+POINTS_PER_MODE = 10
+_COARSE = 7  # points for each mode
+_CANDIDATES = 8  # for each point: of all points, the same accuracy at many times the cost
+_EXACT = 1e-6  # relative residual above which all points are candidates
 _REACHED = 1e-3  # relative residual of the compressed integrals that is still a quadrature
 
 
@@ -38,21 +41,30 @@ class Cubature:
 
 
 def find_cubature(
-    fields: LocalFields, strains: Tensor, amplitudes: Tensor, points: int | None = None
+    fields: LocalFields,
+    strains: Tensor,
+    amplitudes: Tensor,
+    points: int | None = None,
+    tangents: bool = True,
+    seed: int = 0,
 ) -> Cubature:
-    """Choose points and weights so that forces and tangents at some states are integrated well.
+    """Choose points and weights so that forces, stresses and tangents at some states are integrated well.
 
-    The integrals are the generalised forces Gᵀ s and the condensed tangents Sᵀ Gᵀ D G S of the remainders,
-    with S = d(E, a)/dE at the state: the first variation of the macroscopic tangent. They are compressed to
-    `points` − 1 by a singular value decomposition, to which the volume is added; non-negative least squares
-    (Hernández, Caicedo & Ferrer 2017, doi:10.1016/j.cma.2016.10.022, there of forces alone) then need as
-    many points at most as there are integrals. No finite-element solve is needed.
+    The integrals are the generalised forces Gᵀ s, the condensed stresses Sᵀ Gᵀ s and the condensed tangents
+    Sᵀ Gᵀ D G S of the remainders, with S = d(E, a)/dE at the state: the first variations of the macroscopic
+    stress and tangent. They are compressed to `points` − 1 by a singular value decomposition, to which the
+    volume is added; non-negative least squares (Hernández, Caicedo & Ferrer 2017,
+    doi:10.1016/j.cma.2016.10.022, there of forces alone) then need as many points at most as there are
+    integrals. They choose among 8 times as many points, drawn in proportion to their weights, and among all
+    where these do not do. No finite-element solve is needed.
 
     Args:
         fields: cell and modes.
         strains: (states, n) macroscopic strains.
         amplitudes: (states, r) of equilibrium at full quadrature.
-        points: largest number of points; None: 7 for each mode, at least 14, or all where there are fewer.
+        points: largest number of points; None: 10 for each mode, at least 20, or all where there are fewer.
+        tangents: whether they count, or forces and stresses alone.
+        seed: of the draw.
 
     Raises:
         SponError: no point asked for, or a quadrature that misses the integrals by more than 0.1 %.
@@ -61,13 +73,13 @@ def find_cubature(
         UserWarning: fewer than 7 points for each mode are asked for: errors of 10 % and more are then found.
     """
     available = fields.nonlinear_points()
-    enough = min(POINTS_PER_MODE * max(fields.rank, 2), len(available))
+    enough, coarse = (min(k * max(fields.rank, 2), len(available)) for k in (POINTS_PER_MODE, _COARSE))
     count = enough if points is None else points
     if not len(available):
         return Cubature(available, fields.weights[:0], 0.0)
     if count < 1:
         raise SponError(f"a reduced quadrature of {count} points; allowed: 1 or more, {enough} advised")
-    if count < enough:
+    if count < coarse:
         warnings.warn(
             f"a reduced quadrature of {count} points for {fields.rank} modes is coarse; {enough} advised",
             stacklevel=2,
@@ -75,22 +87,40 @@ def find_cubature(
     if count >= len(available):
         return Cubature(available, fields.weights[available], 0.0)
     weights = fields.weights[available].numpy()
-    integrands = _integrands(fields, strains, amplitudes, available)
+    integrands = _integrands(fields, strains, amplitudes, available, tangents)
     rows = _compressed(integrands, np.sqrt(weights), count - 1)
     target = rows @ np.sqrt(weights)
-    found, residual = scipy.optimize.nnls(rows, target, maxiter=20 * rows.shape[1])
-    residual /= float(np.linalg.norm(target))
+    used, scaled, residual = _non_negative(rows, target, weights, count, seed)
     if residual > _REACHED:
         raise SponError(
             f"a reduced quadrature of {count} points misses its integrals by {100 * residual:.1g} %; "
             f"allowed: 0.1 %; {enough} points advised"
         )
+    reduced = scaled * np.sqrt(weights[used])
+    return Cubature(available[torch.as_tensor(used)], torch.as_tensor(reduced), residual)
+
+
+def _non_negative(
+    rows: Floats, target: Floats, weights: Floats, count: int, seed: int
+) -> tuple[npt.NDArray[np.int64], Floats, float]:
+    """Return columns, their positive coefficients, and the relative residual: of some columns or of all."""
+    total, size = len(weights), float(np.linalg.norm(target))
+    drawn: npt.NDArray[np.int64] = np.arange(total)
+    if _CANDIDATES * count < total:
+        share = weights / weights.sum()
+        drawn = np.sort(np.random.default_rng(seed).choice(total, _CANDIDATES * count, False, share))
+    for columns in (drawn, np.arange(total)):
+        chosen = np.ascontiguousarray(rows[:, columns])
+        found, residual = scipy.optimize.nnls(chosen, target, maxiter=20 * len(columns))
+        if residual <= _EXACT * size or len(columns) == total:
+            break
     used = np.flatnonzero(found)
-    reduced = found[used] * np.sqrt(weights[used])
-    return Cubature(available[torch.as_tensor(used)], torch.as_tensor(reduced), float(residual))
+    return columns[used], found[used], float(residual) / size
 
 
-def _integrands(fields: LocalFields, strains: Tensor, amplitudes: Tensor, points: Tensor) -> Floats:
+def _integrands(
+    fields: LocalFields, strains: Tensor, amplitudes: Tensor, points: Tensor, tangents: bool
+) -> Floats:
     """Return what is to be integrated, (integrals, points), each kind of unit size on the whole."""
     n = fields.strain_size
     y = torch.cat([strains, amplitudes], 1)
@@ -100,18 +130,21 @@ def _integrands(fields: LocalFields, strains: Tensor, amplitudes: Tensor, points
     i, j = torch.triu_indices(n, n)
     phases = fields.phases[points]
     groups = [(law, phases == k) for k, law in enumerate(fields.laws) if (phases == k).any()]
-    forces, tangents = [], []
+    kinds: list[list[Tensor]] = [[], [], []]
     for state, S in zip(y, sensitivity, strict=True):
         strain = G @ state
         stress, tangent = torch.empty_like(strain), torch.empty(len(points), n, n, dtype=torch.float64)
         for law, here in groups:
             stress[here], tangent[here] = law.remainder_response(strain[here])
-        forces.append((stress[:, None] @ G)[:, 0].T)
-        GS = G @ S
-        tangents.append((GS.transpose(1, 2) @ tangent @ GS)[:, i, j].T)
+        force = (stress[:, None] @ G)[:, 0]
+        kinds[0].append(force.T)
+        kinds[1].append((force @ S).T)
+        if tangents:
+            GS = G @ S
+            kinds[2].append((GS.transpose(1, 2) @ tangent @ GS)[:, i, j].T)
     w = fields.weights[points]
-    kinds = [torch.cat(forces), torch.cat(tangents)]
-    return torch.cat([kind / (w * kind**2).sum().sqrt() for kind in kinds]).numpy()
+    whole = [torch.cat(kind) for kind in kinds if kind]
+    return torch.cat([kind / (w * kind**2).sum().sqrt() for kind in whole]).numpy()
 
 
 def _sensitivity(hessian: Tensor, n: int) -> Tensor:

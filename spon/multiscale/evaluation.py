@@ -40,6 +40,7 @@ class SurrogateErrors:
             there is no indicator, or all cases are outside.
         indicator_local: the same of the local stress.
         covered: share of the cases in the box with an error of the macroscopic stress below the indicator.
+        calibrated: number of cases that the indicator was calibrated on; None: the surrogate does not say.
     """
 
     cases: int
@@ -54,6 +55,7 @@ class SurrogateErrors:
     indicator_macro: float | None
     indicator_local: float | None
     covered: float | None
+    calibrated: int | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -104,6 +106,7 @@ def evaluate_surrogate(surrogate: Surrogate, rve: RVE, snapshots: Snapshots) -> 
         indicator_macro=_correlation(indicator, error),
         indicator_local=None if of_case is None else _correlation(indicator, of_case),
         covered=covered,
+        calibrated=getattr(surrogate, "calibrated", None),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NeuralGalerkin", "learn_amplitudes"]
 
-_WIDTH = 64
+_WIDTHS = (64, 64, 64)
 
 
 class NeuralGalerkin(ReducedRVE):
@@ -52,6 +52,7 @@ class NeuralGalerkin(ReducedRVE):
             reduced.guess,
             reduced.box,
             reduced.factor,
+            calibrated=reduced.calibrated,
         )
         self.network, self.newton_steps = network, newton_steps
 
@@ -92,6 +93,8 @@ class NeuralGalerkin(ReducedRVE):
         knows nothing, are minimised in full.
         """
         outside = self.outside(strain)
+        if outside.all():
+            return super().minimum(strain)
         if outside.any():
             found = [self._corrected(strain[~outside]), super().minimum(strain[outside])]
             order = torch.cat([(~outside).nonzero(), outside.nonzero()])[:, 0].argsort()
@@ -123,13 +126,14 @@ class NeuralGalerkin(ReducedRVE):
     def from_content(cls, content: Mapping[str, Any]) -> NeuralGalerkin:
         """Make what `content` described."""
         reduced = ReducedRVE.from_content(content)
-        network = make_network(reduced.strain_size, reduced.rank)
+        widths = [len(value) for name, value in content["network"].items() if name.endswith("bias")]
+        network = make_network(reduced.strain_size, reduced.rank, widths[:-1])
         network.load_state_dict(content["network"])
         return cls(reduced, network, content["newton_steps"])
 
 
 def learn_amplitudes(
-    reduced: ReducedRVE, newton_steps: int = 0, samples: int = 1000, iterations: int = 400, seed: int = 0
+    reduced: ReducedRVE, newton_steps: int = 0, samples: int = 2000, iterations: int = 1000, seed: int = 0
 ) -> NeuralGalerkin:
     """Train a network on amplitudes that the reduced cell finds; no finite-element solution is needed.
 
@@ -176,9 +180,9 @@ def from_rest(network: nn.Module, strain: Tensor, box: Tensor) -> Tensor:
     return values[:-1] - values[-1:]
 
 
-def make_network(strain_size: int, rank: int) -> nn.Sequential:
+def make_network(strain_size: int, rank: int, widths: Sequence[int] = _WIDTHS) -> nn.Sequential:
     """Return a multilayer perceptron, float64, of normalised strains (batch, n) to (batch, r)."""
-    sizes = (strain_size, _WIDTH, _WIDTH, rank)
+    sizes = (strain_size, *widths, rank)
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after, dtype=torch.float64), nn.SiLU()]

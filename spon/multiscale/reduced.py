@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from spon.errors import SponError
-from spon.multiscale.cubature import POINTS_PER_MODE, Cubature, find_cubature
+from spon.multiscale.calibration import covering_factor
+from spon.multiscale.cubature import Cubature, find_cubature
 from spon.multiscale.loads import latin_hypercube
 from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
-from spon.multiscale.modes import find_modes
+from spon.multiscale.modes import ENERGY, find_modes
 from spon.multiscale.newton import Minimum, minimise
 from spon.multiscale.potential import ReducedPotential
 from spon.multiscale.snapshots import Snapshots
@@ -28,6 +29,9 @@ __all__ = ["Estimate", "ReducedRVE", "reduce_rve"]
 
 
 _AT_REST = 1e-9
+_MOST = 32  # modes by default: the cost of a Hessian grows with their third power
+_FURTHER = 0.5  # modes for the control, a share of those that are minimised over
+_CONTROL_POINTS = 10  # for each of all these modes
 _FITTED = 500  # equilibria that the first amplitudes are fitted to
 
 
@@ -65,6 +69,7 @@ class ReducedRVE(Surrogate):
         guess: (3 n, r) coefficients of the amplitudes to start from, for `features`.
         box: (2, n) trained strains.
         factor: of the truncation.
+        calibrated: number of load cases that the factor rests on; 0: it is a guess.
         tolerance: of `minimise`; its square is about the error of the stress, itself that of the tangent.
         limit: largest number of Newton steps for a strain.
     """
@@ -83,10 +88,12 @@ class ReducedRVE(Surrogate):
         factor: float = 1.0,
         tolerance: float = 1e-6,
         limit: int = 30,
+        calibrated: int = 0,
     ) -> None:
         super().__init__(box)
         self.fields, self.rank, self.cubature, self.control = fields, rank, cubature, control
         self.factor, self.tolerance, self.limit = factor, tolerance, limit
+        self.calibrated = calibrated
         self.register_buffer("guess", guess)
         self.potential = fields.leading(rank).potential(cubature.points, cubature.weights)
         self.second = fields.potential(control.points, control.weights)
@@ -142,10 +149,11 @@ class ReducedRVE(Surrogate):
         return Estimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def calibrate(self, snapshots: Snapshots, covered: float = 0.95) -> None:
-        """Choose the factor so that this share of some load cases has an error below the indicator.
+        """Choose the factor so that this share of load cases has an error below the indicator.
 
         Args:
-            snapshots: solved load cases that nothing else was made of.
+            snapshots: solved load cases that nothing else was made of; 19 and more are enough for 0.95, fewer
+                rest on an assumption (`covering_factor`).
             covered: share, between 0 and 1.
 
         Raises:
@@ -162,7 +170,7 @@ class ReducedRVE(Surrogate):
         exact = snapshots.macro_stresses.to(strain.device)
         error = _ratio((found.stress - exact).norm(dim=1), exact.norm(dim=1))
         needed = _ratio((error - quadrature).clamp_min(0), truncation)
-        self.factor = float(needed.quantile(covered, interpolation="higher"))
+        self.factor, self.calibrated = covering_factor(needed, covered), len(needed)
 
     def content(self) -> dict[str, Any]:
         """Return plain values and tensors."""
@@ -176,6 +184,7 @@ class ReducedRVE(Surrogate):
             "factor": self.factor,
             "tolerance": self.tolerance,
             "limit": self.limit,
+            "calibrated": self.calibrated,
         }
 
     @classmethod
@@ -187,6 +196,7 @@ class ReducedRVE(Surrogate):
             cubature=Cubature(**content["cubature"]),
             control=Cubature(**content["control"]),
             **{name: content[name] for name in names},
+            calibrated=content.get("calibrated", 0),  # not in older files
         )
 
     def _answers(self, strain: Tensor) -> Minimum:
@@ -219,7 +229,7 @@ def reduce_rve(
     rve: RVE,
     snapshots: Snapshots,
     rank: int | None = None,
-    energy: float = 1e-8,
+    energy: float | None = None,
     points: int | None = None,
     held_back: Snapshots | None = None,
     states: int = 60,
@@ -231,8 +241,9 @@ def reduce_rve(
         rve: cell.
         snapshots: load cases to learn from.
         rank: number of modes r.
-        energy: where `rank` is None: the share of the snapshots' energy that may be left out.
-        points: of the reduced quadrature; None: 7 r.
+        energy: where `rank` is None: the share of the energy of the snapshots and of their sensitivities that
+            may be left out. None: 1e-5, and 32 modes at most.
+        points: of the reduced quadrature; None: 10 r.
         held_back: load cases to calibrate the indicator on; None: it stays without calibration.
         states: strains in the trained box at which the reduced cell is solved with full quadrature, for
             the reduced quadrature. No finite-element solution is needed.
@@ -241,10 +252,10 @@ def reduce_rve(
     Raises:
         SponError: see `find_modes`, `find_cubature`.
     """
-    modes = find_modes(rve, snapshots, rank, energy)
-    r = modes.strains.shape[2]
-    more = find_modes(rve, snapshots, min(2 * r, modes.spanned)) if r else modes
-    fields = LocalFields.from_modes(rve, more)
+    share, most = (ENERGY, _MOST) if energy is None else (energy, None)
+    modes = find_modes(rve, snapshots, rank, share, further=_FURTHER, most=most)
+    r = modes.rank
+    fields = LocalFields.from_modes(rve, modes)
     box = trained_box(snapshots.strains)
     strains = _filling(box, states, seed)
     leading = fields.leading(r)
@@ -254,8 +265,9 @@ def reduce_rve(
         raise SponError(f"no equilibrium of {r} modes at {states} strains; allowed: laws that are convex")
     strains, amplitudes = strains[solved], found.amplitudes[solved]
     cubature = find_cubature(leading, strains, amplitudes, points)
-    more_points = 2 * POINTS_PER_MODE * max(fields.rank, 2)
-    control = find_cubature(fields, strains, _pad(amplitudes, fields.rank), more_points)
+    padded = _pad(amplitudes, fields.rank)
+    more_points = _CONTROL_POINTS * max(fields.rank, 2)
+    control = find_cubature(fields, strains[::2], padded[::2], more_points, tangents=False)
     guess = _fitted(leading.potential(cubature.points, cubature.weights), box, r, seed)
     reduced = ReducedRVE(fields, r, cubature, control, guess, box)
     if held_back is not None:

@@ -231,6 +231,16 @@ class RVE:
         """
         return self.solver.solve(macro_strain, start)
 
+    def sensitivities(self, macro_strain: Tensor, fluctuation: Tensor) -> Tensor:
+        """Return how fluctuations in equilibrium follow the macroscopic strain, (batch, dofs, n).
+
+        Args:
+            macro_strain: (batch, n) macroscopic strains, float64.
+            fluctuation: (batch, dofs) in equilibrium, of `solve`.
+        """
+        pairs = zip(macro_strain, fluctuation, strict=True)
+        return torch.stack([self.solver.sensitivity(macro, local) for macro, local in pairs])
+
     def save(self, path: str | Path) -> None:
         """Write an HDF5 file that `load` reads where there is no DOLFINx.
 

@@ -50,7 +50,8 @@ def read_rve(
             sides with equal facets.
         materials: phase → law, for every named group of cells.
         degree: of the displacement, continuous Lagrange.
-        quadrature: degree; default: 2 · degree, for tetrahedra 2 · degree − 1.
+        quadrature: degree; default: 2 · degree, for tetrahedra 2 · degree − 1, or the next one whose rule has
+            positive weights alone, as surrogates need: for tetrahedra of degree 2 that is 4, 14 points.
         comm: its rank 0 reads the file.
 
     Raises:
@@ -92,7 +93,7 @@ def _make(arrays: MeshArrays, materials: Mapping[str, Material], degree: int, qu
     held = arrays.gdim * corner + np.arange(arrays.gdim)
     constraint = constraint.prescribe(held, np.zeros(arrays.gdim))
     if quadrature is None:
-        quadrature = 2 * degree - (arrays.cell_type == "tetrahedron")
+        quadrature = _positive(arrays.cell_type, 2 * degree - (arrays.cell_type == "tetrahedron"))
     gradients, weights, points = _tabulate(arrays, degree, quadrature)
     tags = np.array([arrays.cell_names[name] for name in names])
     return RVE(
@@ -111,6 +112,13 @@ def _make(arrays: MeshArrays, materials: Mapping[str, Material], degree: int, qu
         degree=degree,
         source=arrays.source,
     )
+
+
+def _positive(cell_type: str, degree: int) -> int:
+    """Return the least degree from `degree` on whose rule has no weight below zero."""
+    while not reference.quadrature(cell_type, degree)[1].min() > 0:
+        degree += 1
+    return degree
 
 
 def _require_box(arrays: MeshArrays) -> None:

@@ -248,6 +248,17 @@ class RVESolver:
         tangent = tangent - cross - cross.mT + torch.as_tensor(X.T @ (self._linear.matrix @ X))
         return stress / self.rve.volume, (tangent + tangent.mT) / (2 * self.rve.volume), X
 
+    def sensitivity(self, macro: Tensor, fluctuation: Tensor) -> Tensor:
+        """Return d fluctuation / d macroscopic strain in equilibrium, (dofs, n), to eight digits.
+
+        Args:
+            macro: (n,) macroscopic strain.
+            fluctuation: (dofs,) in equilibrium.
+        """
+        state = self.assembly.state(macro, self._free(fluctuation.numpy()))
+        self._assemble(state)
+        return torch.as_tensor(self.rve.Z @ -self._linear.solve(self.assembly.coupling(state), _TANGENT))
+
     def _assemble(self, state: State) -> None:
         self._linear.load(self.assembly.stiffness(state))
 

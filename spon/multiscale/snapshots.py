@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshots", "take_snapshots"]
 
-_FORMAT = "spon snapshots 1"
+_FORMAT = "spon snapshots 2"
+_BEFORE = "spon snapshots 1"  # had no sensitivities
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Snapshots:
         macro_stresses: (cases, n).
         tangents: (cases, n, n).
         failed: (failures, n) strains for which no equilibrium was found; nothing else is kept of them.
+        sensitivities: (cases, dofs, n) d fluctuation / d macroscopic strain; None: not known, as in files of
+            format 1.
     """
 
     strains: Tensor
@@ -48,14 +51,18 @@ class Snapshots:
     macro_stresses: Tensor
     tangents: Tensor
     failed: Tensor
+    sensitivities: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.strains)
 
     def __getitem__(self, cases: slice) -> Snapshots:
         """Return some of the load cases, with all failures."""
-        kept = {f.name: getattr(self, f.name)[cases] for f in fields(self) if f.name != "failed"}
-        return Snapshots(**kept, failed=self.failed)
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "failed"}
+        return Snapshots(
+            **{name: None if value is None else value[cases] for name, value in known.items()},
+            failed=self.failed,
+        )
 
     def save(self, path: str | Path, rve: RVE | None = None) -> None:
         """Write an HDF5 file.
@@ -69,9 +76,10 @@ class Snapshots:
         """
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             group = file.create_group("snapshots")
-            group.attrs["format"] = _FORMAT
+            group.attrs["format"] = _BEFORE if self.sensitivities is None else _FORMAT
             for field in fields(self):
-                group[field.name] = getattr(self, field.name).numpy()
+                if (value := getattr(self, field.name)) is not None:
+                    group[field.name] = value.numpy()
             seal(group)
             if rve is not None:
                 rve.write_to(file)
@@ -85,11 +93,14 @@ class Snapshots:
         """
         with open_hdf5(path) as file:
             found = file["snapshots"].attrs.get("format") if "snapshots" in file else None
-            if found != _FORMAT:
-                raise SponError(f"{path}: holds no snapshots that can be read ({found}); allowed: {_FORMAT}")
+            if found not in (_BEFORE, _FORMAT):
+                raise SponError(
+                    f"{path}: holds no snapshots that can be read ({found}); allowed: {_BEFORE}, {_FORMAT}"
+                )
             group = file["snapshots"]
             check(group, "snapshots")
-            return cls(**{f.name: torch.as_tensor(group[f.name][()]) for f in fields(cls)})
+            names = [f.name for f in fields(cls) if found == _FORMAT or f.name != "sensitivities"]
+            return cls(**{name: torch.as_tensor(group[name][()]) for name in names})
 
 
 def take_snapshots(
@@ -128,12 +139,12 @@ def take_snapshots(
     if not solved.any():
         raise SponError(f"none of the {len(macro)} load cases has an equilibrium that Newton's method finds")
     columns = zip(*(case for case in cases if case is not None), strict=True)
-    fluctuations, stresses, tangents, local = (torch.stack(column) for column in columns)
-    return Snapshots(macro[solved], fluctuations, local, stresses, tangents, macro[~solved])
+    fluctuations, stresses, tangents, local, slopes = (torch.stack(column) for column in columns)
+    return Snapshots(macro[solved], fluctuations, local, stresses, tangents, macro[~solved], slopes)
 
 
 def _solve(rve: RVE, strains: Tensor, show: bool) -> list[tuple[Tensor, ...] | None]:
-    """Return fluctuation, macroscopic stress, tangent, and stresses of each case; None where it failed."""
+    """Return what each case adds to the columns of `take_snapshots`; None where it failed."""
     out: list[tuple[Tensor, ...] | None] = []
     bar = progress_bar(len(strains), "snapshots", "case", show)
     for strain in strains[:, None]:
@@ -144,6 +155,8 @@ def _solve(rve: RVE, strains: Tensor, show: bool) -> list[tuple[Tensor, ...] | N
             out.append(None)
             continue
         local = rve.stresses(rve.strains(strain, solution.fluctuation))
-        out.append((solution.fluctuation[0], solution.stress[0], solution.tangent[0], local[0]))
+        slopes = rve.sensitivities(strain, solution.fluctuation)
+        found = (solution.fluctuation, solution.stress, solution.tangent, local, slopes)
+        out.append(tuple(column[0] for column in found))
     bar.close()
     return out

@@ -193,7 +193,7 @@ def test_evaluation_of_exact_answers_finds_no_error(solved):
         (["--steps", "3"], "NeuralGalerkin takes no --steps; allowed: --modes, --energy, --points, --seed"),
         (["--modes", "3", "--energy", "0.1"], "--modes and --energy both"),
         (["--hold-back", "10"], "--hold-back 10; allowed: 0 to 9"),
-        (["--modes", "99"], "99 modes of displacement fluctuations; allowed: 8 at most"),
+        (["--modes", "99"], "99 modes of displacement fluctuations; allowed: 32 at most"),
     ],
 )
 def test_training_that_cannot_be_is_refused_in_one_line(folder, solved, arguments, message, capsys):

@@ -1,5 +1,8 @@
 """Samples, snapshots and modes of a small cell."""
 
+from dataclasses import replace
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,18 @@ import spon
 from spon.multiscale.rve_solver import RVENotConverged
 
 CELL = GridCell(6)
+NAMES = ("strains", "fluctuations", "stresses", "macro_stresses", "tangents", "failed", "sensitivities")
 
 
 @pytest.fixture(scope="module")
 def snapshots():
     return spon.take_snapshots(CELL, spon.latin_hypercube(14, 3, 0.04))
+
+
+@pytest.fixture(scope="module")
+def alone(snapshots):
+    """The same without sensitivities, as in older files."""
+    return replace(snapshots, sensitivities=None)
 
 
 def energy_matrix(cell):
@@ -50,12 +60,43 @@ def test_fluctuation_modes_are_orthonormal_in_energy(snapshots):
     assert np.abs(products - np.eye(8)).max() < 1e-12
 
 
-def test_no_other_space_leaves_less(snapshots):
+def test_sensitivities_are_derivatives(snapshots):
+    h = 1e-6
+    for k, direction in enumerate(torch.eye(3).double()):
+        ahead, behind = (CELL.solve(snapshots.strains[:2] + s * h * direction).fluctuation for s in (1, -1))
+        slopes = (ahead - behind) / (2 * h)
+        exact = snapshots.sensitivities[:2, :, k]
+        assert (slopes - exact).abs().max() < 1e-6 * exact.abs().max()
+
+
+def test_modes_span_fields_and_sensitivities(snapshots):
+    """All modes together: 3 of 4 of them are there for the macroscopic tangent."""
+    few = snapshots[:2]
+    modes = spon.find_modes(CELL, few, rank=8)
+    fields = torch.cat([few.fluctuations[:, :, None], few.sensitivities], 2).permute(1, 0, 2).flatten(1)
+    left = fields.numpy()
+    left = left - modes.fluctuations @ np.linalg.lstsq(modes.fluctuations, left, rcond=None)[0]
+    assert np.abs(left).max() < 1e-9 * fields.abs().max()
+    wide = spon.find_modes(CELL, few, rank=4, further=0.5)
+    assert (wide.rank, wide.strains.shape[2]) == (4, 6)
+    assert np.abs(wide.strains - modes.strains[:, :, :6]).max() < 1e-12 * np.abs(modes.strains).max()
+
+
+def test_sensitivities_give_the_better_space(snapshots, alone):
+    unseen = spon.take_snapshots(CELL, spon.latin_hypercube(10, 3, 0.04, seed=9))
+    left = [
+        spon.find_modes(CELL, some[:6], rank=6, held_back=unseen).strain_truncation[-1]
+        for some in (snapshots, alone)
+    ]
+    assert left[0] < 0.8 * left[1]
+
+
+def test_no_other_space_leaves_less(alone):
     """The energy that r modes leave is that of the singular values beyond r; random spaces leave more."""
-    macro = torch.zeros_like(snapshots.strains)
-    local = CELL.strains(macro, snapshots.fluctuations).permute(1, 2, 0).numpy()
+    macro = torch.zeros_like(alone.strains)
+    local = CELL.strains(macro, alone.fluctuations).permute(1, 2, 0).numpy()
     whole = np.trace(energies(CELL, local))
-    modes = spon.find_modes(CELL, snapshots, rank=4)
+    modes = spon.find_modes(CELL, alone, rank=4)
 
     def left(basis):
         L = np.linalg.cholesky(energies(CELL, basis))
@@ -63,13 +104,13 @@ def test_no_other_space_leaves_less(snapshots):
         return (whole - (np.linalg.solve(L, cross) ** 2).sum()) / whole
 
     assert left(modes.strains) == pytest.approx(modes.strain_spectrum[4:].sum(), rel=1e-6)
-    mixtures = np.random.default_rng(0).standard_normal((5, len(snapshots), 4))
+    mixtures = np.random.default_rng(0).standard_normal((5, len(alone), 4))
     assert all(left(local @ mixture) > left(modes.strains) for mixture in mixtures)
 
 
-def test_all_modes_reproduce_the_snapshots(snapshots):
-    modes = spon.find_modes(CELL, snapshots, energy=1e-20)
-    u = snapshots.fluctuations.numpy()
+def test_all_modes_reproduce_the_alone(alone):
+    modes = spon.find_modes(CELL, alone, energy=1e-20)
+    u = alone.fluctuations.numpy()
     coefficients = np.linalg.lstsq(modes.fluctuations, u.T, rcond=None)[0]
     assert np.abs(modes.fluctuations @ coefficients - u.T).max() < 1e-8 * np.abs(u).max()
 
@@ -82,7 +123,7 @@ def test_stress_modes_are_in_equilibrium(snapshots):
     assert np.abs(BZ.T @ weighted).max() < 1e-10 * scale.max()
 
 
-def test_energy_criterion_and_truncation(snapshots):
+def test_energy_criterion_and_truncation(snapshots, alone):
     held_back = spon.take_snapshots(CELL, spon.latin_hypercube(5, 3, 0.04, seed=8))
     modes = spon.find_modes(CELL, snapshots, energy=1e-6, held_back=held_back)
     r = modes.strains.shape[2]
@@ -92,7 +133,7 @@ def test_energy_criterion_and_truncation(snapshots):
         assert truncation[0] == 1
         assert np.all(np.diff(truncation) <= 0)
         assert truncation[-1] < 0.03
-    itself = spon.find_modes(CELL, snapshots, rank=6, held_back=snapshots)
+    itself = spon.find_modes(CELL, alone, rank=6, held_back=alone)
     assert itself.strain_truncation[-1] ** 2 == pytest.approx(itself.strain_spectrum[6:].sum(), rel=1e-6)
 
 
@@ -103,8 +144,8 @@ def test_a_homogeneous_cell_has_no_mode():
 
 
 def test_more_modes_than_snapshots_are_refused(snapshots):
-    with pytest.raises(spon.SponError, match=r"15 modes of displacement fluctuations; allowed: 14 at most"):
-        spon.find_modes(CELL, snapshots, rank=15)
+    with pytest.raises(spon.SponError, match=r"9 modes of displacement fluctuations; allowed: 8 at most"):
+        spon.find_modes(CELL, snapshots[:2], rank=9)
     with pytest.raises(spon.SponError, match=r"energy = 2; allowed: between 0 and 1"):
         spon.find_modes(CELL, snapshots, energy=2)
 
@@ -140,8 +181,19 @@ def test_snapshots_from_a_file_are_the_same(snapshots, tmp_path):
     path = tmp_path / "snapshots.h5"
     snapshots.save(path)
     again = spon.Snapshots.load(path)
-    for name in ("strains", "fluctuations", "stresses", "macro_stresses", "tangents", "failed"):
+    for name in NAMES:
         assert torch.equal(getattr(again, name), getattr(snapshots, name))
+
+
+def test_older_files_have_no_sensitivities(alone, tmp_path):
+    path = tmp_path / "snapshots.h5"
+    alone.save(path)
+    with h5py.File(path) as file:
+        assert file["snapshots"].attrs["format"] == "spon snapshots 1"
+    again = spon.Snapshots.load(path)
+    assert again.sensitivities is None
+    assert again[:3].sensitivities is None
+    assert torch.equal(again.fluctuations, alone.fluctuations)
 
 
 @pytest.mark.mpi
@@ -151,5 +203,5 @@ def test_snapshots_do_not_depend_on_the_ranks():
     shared = spon.take_snapshots(Failing(4), strains, MPI.COMM_WORLD)
     alone = spon.take_snapshots(Failing(4), strains)
     assert len(alone.failed) > 0
-    for name in ("strains", "fluctuations", "stresses", "macro_stresses", "tangents", "failed"):
+    for name in NAMES:
         assert torch.equal(getattr(shared, name), getattr(alone, name))

@@ -132,6 +132,7 @@ def test_strains_outside_are_minimised(reduced, learned):
     assert torch.equal(found.indicator.isinf(), outside)
     assert relative(found.stress[outside], expected.stress[outside]) < 1e-12
     assert relative(found.stress[~outside], learned.respond(strain[~outside]).stress) < 1e-13
+    assert relative(learned.respond(strain[outside]).stress, expected.stress[outside]) < 1e-12  # none inside
     broken = torch.tensor([[0.01, 0.0, 0.0], [float("nan"), 0.0, 0.0]]).double()
     assert learned.respond(broken).failed.tolist() == [False, True]
 

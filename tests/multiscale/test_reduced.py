@@ -48,7 +48,7 @@ def test_all_modes_and_points_are_the_finite_element_solution():
     Z = cell.Z.toarray()
     strains = (cell.strain_operator @ Z).reshape(len(cell.weights), 3, -1)
     nothing = np.zeros(0)
-    modes = Modes(Z, strains, np.zeros((len(cell.weights), 3, 1)), *[nothing] * 4)
+    modes = Modes(Z, strains, np.zeros((len(cell.weights), 3, 1)), *[nothing] * 4, Z.shape[1])
     fields = LocalFields.from_modes(cell, modes)
     points = fields.nonlinear_points()
     whole = Cubature(points, fields.weights[points], 0.0)
@@ -69,10 +69,20 @@ def test_all_modes_and_points_are_the_finite_element_solution():
 def test_few_modes_and_points_come_close(solved, reduced):
     _, _, unseen = solved
     found = reduced.respond(unseen.strains)
-    assert len(reduced.cubature.points) <= 56
+    assert len(reduced.cubature.points) <= 80
     assert relative(found.stress, unseen.macro_stresses) < 1e-3
     assert relative(found.tangent, unseen.tangents) < 2e-3
     assert relative(reduced.local(unseen.strains)[1], unseen.stresses) < 0.02
+
+
+def test_number_of_modes_follows_from_the_energy(solved, monkeypatch):
+    cell, snapshots, _ = solved
+    needed = spon.find_modes(cell, snapshots, energy=1e-5).rank
+    assert 4 < needed < 32
+    assert spon.reduce_rve(cell, snapshots).rank == needed
+    monkeypatch.setattr("spon.multiscale.reduced._MOST", 4)
+    assert spon.reduce_rve(cell, snapshots).rank == 4
+    assert spon.reduce_rve(cell, snapshots, energy=1e-5).rank == needed
 
 
 def test_homogeneous_cell_is_its_law():

@@ -12,6 +12,25 @@ from meshes import box
 CELLS = [("triangle", 4), ("quadrilateral", 4), ("tetrahedron", 2), ("hexahedron", 2)]
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+@pytest.mark.parametrize("cell_type", [name for name, _ in CELLS])
+def test_default_quadrature_has_positive_weights_and_is_exact(cell_type, degree):
+    rve = spon.read_rve(box(cell_type, 2), {"domain": MATRIX}, degree, comm=MPI.COMM_SELF)
+    assert (rve.weights > 0).all()
+    power = 2 * degree - 1
+    for axis in range(rve.dimension):
+        assert rve.weights @ rve.points[:, axis] ** power == pytest.approx(1 / (power + 1), rel=1e-12)
+
+
+def test_sensitivities_are_derivatives(cell):
+    E, h = strains(3, 2), 1e-6
+    exact = cell.sensitivities(E, cell.solve(E).fluctuation)
+    for k, direction in enumerate(torch.eye(3).double()):
+        ahead, behind = (cell.solve(E + s * h * direction).fluctuation for s in (1, -1))
+        gap = (ahead - behind) / (2 * h) - exact[:, :, k]
+        assert gap.abs().max() < 1e-5 * exact.abs().max()
+
+
 @pytest.mark.parametrize("degree", [1, 2])
 @pytest.mark.parametrize(("cell_type", "n"), CELLS)
 def test_a_homogeneous_cell_is_its_law(cell_type, n, degree):
