@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from spon.errors import SponError
 from spon.multiscale.branch import Branch
+from spon.multiscale.calibration import covering_factor
 from spon.multiscale.least_mismatch import least_mismatch
 from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
@@ -93,7 +95,8 @@ class EquiNO(Surrogate):
 
         Args:
             rve: cell.
-            snapshots: load cases for the modes and the range of strains; none of their stresses is a label.
+            snapshots: load cases for the modes and the range of strains; none of their stresses is a label,
+                and sensitivities are left out.
             held_back: load cases to calibrate the indicator on; None: it stays the mismatch.
             rank: number of modes of each kind.
             energy: where `rank` is None: the share of the snapshots' energy that may be left out.
@@ -110,7 +113,8 @@ class EquiNO(Surrogate):
         for name, value in (("strains", strains), ("points", points), ("control", control)):
             if value < 1:
                 raise SponError(f"{name} = {value}; allowed: 1 or more")
-        fields = LocalFields.from_modes(rve, find_modes(rve, snapshots, rank, energy))
+        published = replace(snapshots, sensitivities=None)
+        fields = LocalFields.from_modes(rve, find_modes(rve, published, rank, energy))
         box, density = trained_box(snapshots.strains), fields.leverage()
 
         def drawn(count: int) -> tuple[Tensor, Tensor]:
@@ -190,7 +194,7 @@ class EquiNO(Surrogate):
         """
         strain, exact = self.on_device(snapshots.strains), snapshots.macro_stresses.to(self.box.device)
         error = (self.stress(strain) - exact).norm(dim=1) / exact.norm(dim=1)
-        self.factor = float((error / self._relative(strain)).quantile(covered, interpolation="higher"))
+        self.factor = covering_factor(error / self._relative(strain), covered)
 
     def content(self) -> dict[str, Any]:
         """Return plain values and tensors."""

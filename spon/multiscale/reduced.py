@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -295,7 +296,9 @@ def _fitted(potential: ReducedPotential, box: Tensor, rank: int, seed: int) -> T
     strains = _filling(box, _FITTED, seed)
     found = minimise(potential, strains, strains.new_zeros(_FITTED, rank))
     solved = found.converged
-    return torch.linalg.lstsq(features(strains[solved]), found.amplitudes[solved]).solution
+    # torch.linalg.lstsq gives other bits in each process, or does not take an empty right-hand side
+    left, right = features(strains[solved]).numpy(), found.amplitudes[solved].numpy()
+    return torch.from_numpy(np.linalg.lstsq(left, right, rcond=None)[0])
 
 
 def _pad(amplitudes: Tensor, rank: int) -> Tensor:

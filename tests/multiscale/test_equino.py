@@ -1,5 +1,7 @@
 """EquiNO: what holds whatever its networks answer, and what training brings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_least_mismatch_is_stationary_and_no_larger_than_that_of_projected_solut
 
 @pytest.mark.parametrize("part", [1, 3])
 def test_least_mismatch_of_a_solution_that_the_modes_span_is_that_solution(solved, part):
-    cell, snapshots, _ = solved
+    cell, snapshots = solved[0], replace(solved[1], sensitivities=None)
     fields = LocalFields.from_modes(cell, find_modes(cell, snapshots, rank=len(snapshots)))
     points = torch.arange(0, len(fields.weights), part)
     found = least_mismatch(fields, snapshots.strains, points, part * fields.weights[points])

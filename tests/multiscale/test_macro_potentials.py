@@ -68,7 +68,8 @@ def test_learns_the_reduced_cell(reduced, learned, kind):
     assert (error < found.indicator).double().mean() >= 0.9
     assert spearmanr(found.indicator, error).statistic > 0.5
     small = learned.respond(torch.cat([1e-3 * strain, torch.zeros(1, 3).double()])).indicator
-    assert small.max() == learned.reduction + learned.error / learned.least
+    most = learned.reduction + learned.error / learned.least
+    torch.testing.assert_close(small.max().item(), most, rtol=1e-14, atol=0)
 
 
 def test_what_can_be_convex_is_convex_everywhere(learned, kind):
