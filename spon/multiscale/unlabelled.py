@@ -1,4 +1,4 @@
-"""Training on strains alone: Adam on fresh samples, then L-BFGS on fixed ones."""
+"""Training on strains alone: Adam on fresh samples, then L-BFGS on fixed strains and all points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spon.progress import progress_bar
 
 __all__ = ["Unlabelled", "draw_points", "in_box", "refine", "sample_weights", "train_unlabelled"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _ROUND = 50  # iterations of L-BFGS between two states of the progress bar
 
@@ -31,9 +31,9 @@ class Unlabelled:
         learning_rate: at the start; it falls to nothing as a cosine.
         batch: strains of a step.
         points: quadrature points of a step.
-        refinements: iterations of L-BFGS on fixed strains and points.
+        refinements: iterations of L-BFGS on fixed strains and all points of the cell. At a part of these
+            the loss falls below its minimum over the cell, and fields become useless elsewhere.
         strains: for L-BFGS, a Latin hypercube.
-        refinement_points: for L-BFGS.
         seed: of the network and of all that is drawn.
         show: a progress bar.
 
@@ -41,13 +41,12 @@ class Unlabelled:
         SponError: a number that is not positive; steps and refinements may be 0.
     """
 
-    steps: int = 4000
-    learning_rate: float = 2e-3
+    steps: int = 3000
+    learning_rate: float = 5e-3
     batch: int = 32
-    points: int = 500
-    refinements: int = 800
-    strains: int = 100
-    refinement_points: int = 2000
+    points: int = 300
+    refinements: int = 600
+    strains: int = 64
     seed: int = 0
     show: bool = False
 
@@ -55,20 +54,21 @@ class Unlabelled:
         for name in ("steps", "refinements"):
             if getattr(self, name) < 0:
                 raise SponError(f"{name} = {getattr(self, name)}; allowed: 0 or more")
-        for name in ("learning_rate", "batch", "points", "strains", "refinement_points"):
+        for name in ("learning_rate", "batch", "points", "strains"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SponError(f"{name} = {getattr(self, name)}; allowed: positive numbers")
 
 
 def train_unlabelled(
-    parameters: list[nn.Parameter], loss: Loss, density: Tensor, box: Tensor, settings: Unlabelled
+    parameters: list[nn.Parameter], loss: Loss, weights: Tensor, box: Tensor, settings: Unlabelled
 ) -> list[float]:
     """Minimise the mean of a loss over strains in a box and points of a cell.
 
     Args:
         parameters: to be changed in place.
-        loss: of strains (batch, n) and points (m,), drawn by `draw_points`; a scalar.
-        density: (points,) positive: points are drawn in proportion to it.
+        loss: of strains (batch, n), points (m,) and weights (m,) with which these stand for the integral over
+            the cell; a scalar.
+        weights: (points,) of the cell's quadrature, positive: points are drawn in proportion to them.
         box: (2, n) smallest and largest strains.
         settings: how.
 
@@ -85,9 +85,9 @@ def train_unlabelled(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(settings.steps, 1))
     for step in range(settings.steps):
         strain = in_box(box, settings.batch, int(random.integers(2**31)))
-        points = draw_points(density, settings.points, random.random())
+        points = draw_points(weights, settings.points, random.random())
         adam.zero_grad()
-        value = loss(strain, points)
+        value = loss(strain, points, sample_weights(weights, weights, points))
         value.backward()
         adam.step()
         schedule.step()
@@ -96,8 +96,8 @@ def train_unlabelled(
             bar.set_postfix_str(f"loss {history[-1]:.3g}", refresh=False)
         bar.update()
     strain = in_box(box, settings.strains, settings.seed)
-    points = draw_points(density, settings.refinement_points, 0.5)
-    history += refine(parameters, lambda: loss(strain, points), settings.refinements, bar)
+    every = torch.arange(len(weights), device=weights.device)
+    history += refine(parameters, lambda: loss(strain, every, weights), settings.refinements, bar)
     bar.close()
     return history
 

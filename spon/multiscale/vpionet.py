@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spon.errors import SponError
 from spon.multiscale.branch import Branch
@@ -18,87 +15,27 @@ from spon.multiscale.local_fields import LocalFields
 from spon.multiscale.micromodel import Response
 from spon.multiscale.snapshots import Snapshots
 from spon.multiscale.surrogate import Surrogate, trained_box
-from spon.multiscale.unlabelled import Unlabelled, sample_weights, train_unlabelled
-from spon.nn.sparse import SparseMap
+from spon.multiscale.trunk import StrainModes, Trunk, node_features
+from spon.multiscale.unlabelled import Unlabelled, train_unlabelled
 
 if TYPE_CHECKING:
     from spon.multiscale.rve import RVE
 
-__all__ = ["StrainModes", "Trunk", "VariationalDeepONet"]
-
-_FREQUENCIES = 3
-_WIDTHS = (64, 64, 64)
-
-
-class Trunk(nn.Module):
-    """Displacements as functions of the place, periodic over a box.
-
-    Args:
-        low, lengths: (d,) corner and sides of the box.
-        rank: r, the number of displacement fields.
-    """
-
-    def __init__(self, low: Tensor, lengths: Tensor, rank: int) -> None:
-        super().__init__()
-        self.register_buffer("low", low)
-        self.register_buffer("lengths", lengths)
-        self.rank, d = rank, len(lengths)
-        sizes = [2 * _FREQUENCIES * d, *_WIDTHS, d * rank]
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs, dtype=torch.float64), nn.SiLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Return displacements, (m, d, r), at points (m, d), in units of the longest side."""
-        angle = 2 * math.pi * (points - self.low) / self.lengths
-        waves = [wave(k * angle) for k in range(1, _FREQUENCIES + 1) for wave in (torch.sin, torch.cos)]
-        out: Tensor = self.layers(torch.cat(waves, 1)).reshape(*points.shape, self.rank)
-        return out * self.lengths.max()
-
-
-class StrainModes:
-    """Strains of a trunk's displacements, interpolated to the finite-element space, at some points of a cell.
-
-    The trunk is evaluated at the nodes of the cells of these points alone: a step of training does not grow
-    with the mesh.
-
-    Args:
-        rve: cell.
-        trunk: displacements.
-    """
-
-    def __init__(self, rve: RVE, trunk: Trunk) -> None:
-        self.operator, self.n = sp.csr_array(rve.strain_operator), rve.strain_size
-        self.nodes, self.trunk = torch.as_tensor(rve.node_coordinates), trunk
-        self._choose(torch.arange(0))
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """Return strains, (m, n, r), at points (m,) int64."""
-        if points is not self.points:
-            self._choose(points)
-        out: Tensor = self.map(self.trunk(self.here).flatten(0, 1))
-        return out.reshape(len(points), self.n, self.trunk.rank)
-
-    def _choose(self, points: Tensor) -> None:
-        rows = self.operator[(self.n * points[:, None] + torch.arange(self.n)).flatten().numpy()]
-        d = self.nodes.shape[1]
-        nodes, places = np.unique(rows.indices // d, return_inverse=True)
-        columns = d * places + rows.indices % d
-        matrix = sp.csr_array((rows.data, columns, rows.indptr), (rows.shape[0], d * len(nodes)))
-        self.points, self.here, self.map = points, self.nodes[nodes], SparseMap(matrix, torch.float64)
+__all__ = ["VariationalDeepONet"]
 
 
 class VariationalDeepONet(Surrogate):
     """VPIONet, the comparison of Eivazi et al. 2025 (arXiv 2504.07976), with the potential of the laws.
 
     Displacement fluctuations are Σ b_k(E) t_k(x), with networks b of the macroscopic strain and t of the
-    place; t has periodic features and is interpolated to the finite-element space, so that the potential is
-    never below that of the finite-element solution. Training minimises the mean potential; it needs no labels
-    and of the snapshots the range of the strains alone. (½ σ : ε, as in the paper, is not the potential of a
-    nonlinear law.) Stresses follow from the laws, so equilibrium is not exact; macroscopic ones are their
-    mean over all points of the cell, which is slow, with the derivative by automatic differentiation. There
-    is no estimate of the error: the indicator is nan, and infinite outside the trained box.
+    place; t sees periodic functions of it, other than published also the distances to the phases
+    (`node_features`), and is interpolated to the finite-element space, so that the potential is never below
+    that of the finite-element solution. Training minimises the mean potential over that of uniform strain; it
+    needs no labels and of the snapshots the range of the strains alone. (½ σ : ε, as in the paper, is not the
+    potential of a nonlinear law.) Stresses follow from the laws, so equilibrium is not exact: where a phase
+    is stiff, small errors of the strain are large ones of the stress. Macroscopic stresses are the mean over
+    all points of the cell, which is slow, with the derivative by automatic differentiation. There is no
+    estimate of the error: the indicator is nan, and infinite outside the trained box.
 
     Args:
         fields: cell with the strains of t as its modes.
@@ -142,30 +79,31 @@ class VariationalDeepONet(Surrogate):
         how = Unlabelled(**settings)
         box = trained_box(snapshots.strains)
         torch.manual_seed(how.seed)
-        nodes = torch.as_tensor(rve.node_coordinates)
-        trunk = Trunk(nodes.amin(0), nodes.amax(0) - nodes.amin(0), rank)
+        features = node_features(rve)
+        trunk = Trunk(features.shape[1], torch.as_tensor(np.ptp(rve.node_coordinates, axis=0)), rank)
         branch = Branch(box, ((box[1] - box[0]).max() / 2).expand(rank).clone())
         weights = torch.as_tensor(rve.weights)
         no_modes = torch.zeros(len(weights), rve.strain_size, 0, dtype=torch.float64)
         cell = LocalFields.from_strains(rve, no_modes, no_modes)
-        strain_modes = StrainModes(rve, trunk)
+        volumes = torch.bincount(cell.phases, weights, len(cell.laws))
+        strain_modes = StrainModes(rve, features, trunk)
 
         def fields(points: Tensor, weights: Tensor) -> LocalFields:
             some = cell.at(points, weights)
             some.strain_modes = strain_modes(points)
             return some
 
-        def loss(strain: Tensor, points: Tensor) -> Tensor:
-            some = fields(points, sample_weights(weights, weights, points))
-            uniform = strain[:, None].expand(-1, len(points), -1)
+        def loss(strain: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+            some = fields(points, weights)
             potential = some.potentials(some.strains(strain, branch(strain))) @ some.weights
-            return (potential / (some.potentials(uniform) @ some.weights)).mean()
+            uniform = sum(v * law.potential(strain) for v, law in zip(volumes, cell.laws, strict=True))
+            return (potential / uniform).mean()
 
         parameters = [*trunk.parameters(), *branch.parameters()]
         train_unlabelled(parameters, loss, weights, box, how)
         with torch.no_grad():
             whole = fields(torch.arange(len(weights)), weights)
-            return cls(whole, branch, trunk(nodes).flatten(0, 1), box)
+            return cls(whole, branch, trunk(features).flatten(0, 1), box)
 
     def fluctuation(self, strain: Tensor) -> Tensor:
         """Return displacement fluctuations, (batch, dofs), at strains (batch, n)."""

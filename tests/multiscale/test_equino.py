@@ -205,7 +205,7 @@ def test_training_refuses_what_it_cannot_use(solved):
     with pytest.raises(spon.SponError, match=r"the loss became nan; allowed: a smaller learning_rate"):
         train_unlabelled(
             list(branch.parameters()),
-            lambda strain, points: branch(strain).sum() * torch.nan,
+            lambda strain, points, weights: branch(strain).sum() * torch.nan,
             torch.ones(4).double(),
             box,
             Unlabelled(steps=2),
