@@ -18,7 +18,7 @@ __all__ = ["POINTS_PER_MODE", "Cubature", "find_cubature"]
 
 Floats = npt.NDArray[np.float64]
 
-POINTS_PER_MODE = 10
+POINTS_PER_MODE = 8
 _COARSE = 7  # points for each mode
 _CANDIDATES = 8  # for each point: of all points, the same accuracy at many times the cost
 _EXACT = 1e-6  # relative residual above which all points are candidates
@@ -62,7 +62,7 @@ def find_cubature(
         fields: cell and modes.
         strains: (states, n) macroscopic strains.
         amplitudes: (states, r) of equilibrium at full quadrature.
-        points: largest number of points; None: 10 for each mode, at least 20, or all where there are fewer.
+        points: largest number of points; None: 8 for each mode, at least 16, or all where there are fewer.
         tangents: whether they count, or forces and stresses alone.
         seed: of the draw.
 
