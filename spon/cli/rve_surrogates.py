@@ -55,7 +55,12 @@ def add_actions(actions: Any) -> None:
         help="default: what --energy needs; without it, 32 at most",
     )
     add("--energy", metavar="E", type=float, help="share of energy that modes may leave out; default: 1e-5")
-    add("--points", metavar="N", type=int, help="of the reduced quadrature; default: 8 for each mode")
+    add(
+        "--points",
+        metavar="N",
+        type=int,
+        help="of the reduced quadrature; default: 8 for each mode, 10 in space",
+    )
     add("--steps", metavar="N", type=int, help="of Adam, where networks are trained")
     add("--refinements", metavar="N", type=int, help="iterations of L-BFGS, where networks are trained")
     add("--seed", type=int, help="default: 0")

@@ -14,11 +14,11 @@ from torch import Tensor
 from spon.errors import SponError
 from spon.multiscale.local_fields import LocalFields
 
-__all__ = ["POINTS_PER_MODE", "Cubature", "find_cubature"]
+__all__ = ["Cubature", "find_cubature"]
 
 Floats = npt.NDArray[np.float64]
 
-POINTS_PER_MODE = 8
+_PER_MODE = {3: 8, 6: 10}  # points, in plane strain and in space
 _COARSE = 7  # points for each mode
 _CANDIDATES = 8  # for each point: of all points, the same accuracy at many times the cost
 _EXACT = 1e-6  # relative residual above which all points are candidates
@@ -62,7 +62,8 @@ def find_cubature(
         fields: cell and modes.
         strains: (states, n) macroscopic strains.
         amplitudes: (states, r) of equilibrium at full quadrature.
-        points: largest number of points; None: 8 for each mode, at least 16, or all where there are fewer.
+        points: largest number of points; None: 8 for each mode, 10 in space, or all where there are
+            fewer.
         tangents: whether they count, or forces and stresses alone.
         seed: of the draw.
 
@@ -73,7 +74,8 @@ def find_cubature(
         UserWarning: fewer than 7 points for each mode are asked for: errors of 10 % and more are then found.
     """
     available = fields.nonlinear_points()
-    enough, coarse = (min(k * max(fields.rank, 2), len(available)) for k in (POINTS_PER_MODE, _COARSE))
+    per_mode = _PER_MODE[fields.strain_size], _COARSE
+    enough, coarse = (min(k * max(fields.rank, 2), len(available)) for k in per_mode)
     count = enough if points is None else points
     if not len(available):
         return Cubature(available, fields.weights[:0], 0.0)

@@ -244,7 +244,7 @@ def reduce_rve(
         rank: number of modes r.
         energy: where `rank` is None: the share of the energy of the snapshots and of their sensitivities that
             may be left out. None: 1e-5, and 32 modes at most.
-        points: of the reduced quadrature; None: 8 r.
+        points: of the reduced quadrature; None: 8 r, in space 10 r.
         held_back: load cases to calibrate the indicator on; None: it stays without calibration.
         states: strains in the trained box at which the reduced cell is solved with full quadrature, for
             the reduced quadrature. No finite-element solution is needed.
