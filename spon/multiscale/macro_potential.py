@@ -107,10 +107,10 @@ class MacroPotential(Surrogate):
         """Return the response to strains (batch, n)."""
         gradient, hessian = self.derivatives(strain.T)
         tangent = hessian[places(self.strain_size).to(strain.device)].T.reshape(*strain.shape, -1)
-        stress = gradient.T
-        failed = ~torch.isfinite(stress).all(1)
-        indicator = self.reduction + self.error / stress.norm(dim=1).clamp_min(self.least)
-        return Response(stress, tangent, indicator, failed)
+        failed = ~torch.isfinite(gradient).all(0)
+        size = gradient.square().sum(0).sqrt_()
+        indicator = self.reduction + self.error / size.clamp_min_(self.least)
+        return Response(gradient.T, tangent, indicator, failed)
 
     def content(self) -> dict[str, Any]:
         """Return plain values and tensors."""

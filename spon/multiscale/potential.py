@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -104,8 +105,9 @@ def _by_point(values: Tensor, y: Tensor) -> Tensor:
     return values.reshape(values.numel() // len(y), len(y))
 
 
+@functools.cache
 def places(size: int) -> Tensor:
-    """Return where the entries of a symmetric matrix are in its upper triangle, (size²,)."""
+    """Return where the entries of a symmetric matrix are in its upper triangle, (size²,); read only."""
     i, j = torch.triu_indices(size, size)
     places = torch.zeros(size, size, dtype=torch.long)
     places[i, j] = places[j, i] = torch.arange(len(i))
