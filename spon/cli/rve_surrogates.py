@@ -52,7 +52,7 @@ def add_actions(actions: Any) -> None:
         metavar="R",
         dest="rank",
         type=int,
-        help="default: what --energy needs; without it, 32 at most",
+        help="default: what --energy needs, without it 32 at most; EquiNO and VariationalDeepONet: 16",
     )
     add("--energy", metavar="E", type=float, help="share of energy that modes may leave out; default: 1e-5")
     add(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spon.errors import SponError
 from spon.multiscale.branch import Branch
-from spon.multiscale.unlabelled import refine
+from spon.multiscale.unlabelled import check_training, refine
 from spon.progress import progress_bar
 
 __all__ = ["Regression", "fit_branch"]
@@ -42,12 +40,7 @@ class Regression:
     show: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "refinements"):
-            if getattr(self, name) < 0:
-                raise SponError(f"{name} = {getattr(self, name)}; allowed: 0 or more")
-        for name in ("learning_rate", "batch"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SponError(f"{name} = {getattr(self, name)}; allowed: positive numbers")
+        check_training(self, ("learning_rate", "batch"))
 
 
 def fit_branch(branch: Branch, strain: Tensor, amplitudes: Tensor, how: Regression, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,15 @@ from spon.errors import SponError
 from spon.multiscale.loads import latin_hypercube
 from spon.progress import progress_bar
 
-__all__ = ["Unlabelled", "draw_points", "in_box", "refine", "sample_weights", "train_unlabelled"]
+__all__ = [
+    "Unlabelled",
+    "check_training",
+    "draw_points",
+    "in_box",
+    "refine",
+    "sample_weights",
+    "train_unlabelled",
+]
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -51,12 +59,25 @@ class Unlabelled:
     show: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "refinements"):
-            if getattr(self, name) < 0:
-                raise SponError(f"{name} = {getattr(self, name)}; allowed: 0 or more")
-        for name in ("learning_rate", "batch", "points", "strains"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SponError(f"{name} = {getattr(self, name)}; allowed: positive numbers")
+        check_training(self, ("learning_rate", "batch", "points", "strains"))
+
+
+def check_training(settings: Any, positive: Sequence[str]) -> None:
+    """Check numbers of `steps` and `refinements`, and what has to be positive.
+
+    Args:
+        settings: has them as attributes.
+        positive: names.
+
+    Raises:
+        SponError: a number out of range.
+    """
+    for name in ("steps", "refinements"):
+        if getattr(settings, name) < 0:
+            raise SponError(f"{name} = {getattr(settings, name)}; allowed: 0 or more")
+    for name in positive:
+        if not 0 < getattr(settings, name) < math.inf:
+            raise SponError(f"{name} = {getattr(settings, name)}; allowed: positive numbers")
 
 
 def train_unlabelled(
